@@ -1,0 +1,30 @@
+"""Every bound of the program, named in one place, with the reason for its value."""
+
+SCORE_PATH_STEPS_KEPT: int = 4_096
+"""Scores of one response that a session keeps verbatim, at least; never more than twice that.
+Older ones survive as a checkpoint of the statistic, from which the decision can be replayed."""
+
+TRAJECTORY_STEPS_MAX: int = 1_000_000
+"""Longest trajectory accepted from a file or a stream: one step a token for a very long output."""
+
+EXACT_TIE_N_MAX: int = 5_000
+"""Largest n for which a binomial tail that falls within rounding distance of delta is settled in
+rational arithmetic; above it such a tie counts as a refusal, which is the safe side."""
+
+EPSILONS_MAX: int = 100
+"""How many epsilon values one calibration may certify at once."""
+
+CALIBRATION_BYTES_MAX: int = 32 * 1024 * 1024
+"""Largest calibration file that is read: a fitted posterior takes well under a megabyte."""
+
+PER_STEP_KNOTS: int = 33
+"""Quantile knots kept for each step by `per_step_quantile`."""
+
+PER_STEP_TRAJECTORIES_MIN: int = 20
+"""A step's own quantiles are fitted on at least this many trajectories; later steps share them."""
+
+LINE_BYTES_MAX: int = 1024 * 1024
+"""Longest JSON line that `tocsin monitor` reads."""
+
+OPEN_SESSIONS_MAX: int = 100_000
+"""Trajectories that `tocsin monitor` follows at once before it refuses new ones."""

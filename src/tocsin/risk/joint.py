@@ -1,0 +1,97 @@
+"""
+Several epsilon at once: an exact joint certificate.
+
+Certificates computed one by one hold one by one. With 1 - F(M) uniform, "the j-th certificate
+fails" is "at most k_j of n uniforms lie below epsilon_j", so the probability that any fails is a
+multinomial path probability. It is computed exactly by a Poissonised recursion: increments of the
+empirical process are independent Poisson counts conditioned on their sum being n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import gammaln
+
+from tocsin.errors import InputError
+from tocsin.limits import EPSILONS_MAX
+from tocsin.model import Refusal
+from tocsin.risk.bounds import allowed_errors
+
+_BISECTIONS = 60
+
+
+def _poisson(counts: np.ndarray, mean: float) -> np.ndarray:
+    return np.exp(counts * np.log(mean) - mean - gammaln(counts + 1.0))
+
+
+def joint_failure(n: int, epsilons: Sequence[float], allowed: Sequence[int]) -> float:
+    """
+    P(any certificate fails), exactly: 1 - P(for all j, #{U_i <= eps_j} >= k_j + 1).
+
+    Args:
+        n: trajectories of the protected class.
+        epsilons: increasing, each in (0, 1).
+        allowed: k for each; -1 means that the level was refused and cannot fail.
+
+    Example:
+        >>> round(joint_failure(100, [0.05, 0.1, 0.2, 0.3], [1, 5, 14, 23]), 3)
+        0.162
+    """
+    counts = np.arange(n + 1, dtype=float)
+    alive = np.zeros(n + 1)
+    alive[0] = 1.0
+    previous = 0.0
+    for epsilon, k in zip(epsilons, allowed, strict=True):
+        alive = np.convolve(alive, _poisson(counts, n * (epsilon - previous)))[: n + 1]
+        alive[: k + 1] = 0.0
+        previous = epsilon
+    last = _poisson(counts, n * (1.0 - previous))[::-1]
+    total = float(_poisson(np.array([float(n)]), float(n))[0])
+    return max(0.0, 1.0 - float(alive @ last) / total)
+
+
+def joint_allowed_errors(
+    n: int, epsilons: Sequence[float], delta: float, *, protected: str = "safe"
+) -> tuple[float, list[int | Refusal]]:
+    """
+    Return the local delta' and k_j such that all certificates hold together with 1 - delta.
+
+    The k_j are those of the `exact` bound at the largest delta' in [delta / J, delta] for which
+    the joint failure probability is at most delta. A level that is refused at delta' stays
+    refused; the others are certified jointly.
+
+    Args:
+        n: trajectories of the protected class.
+        epsilons: increasing and distinct, at most `EPSILONS_MAX` of them.
+        delta: joint failure probability, in (0, 1).
+        protected: class name for the message of a refusal.
+
+    Raises:
+        InputError: when epsilons do not increase or are too many.
+
+    Example:
+        >>> local, ks = joint_allowed_errors(100, [0.05, 0.1, 0.2, 0.3], 0.1)
+        >>> ks, round(local, 3)
+        ([1, 4, 13, 21], 0.048)
+    """
+    levels = list(epsilons)
+    if not levels or len(levels) > EPSILONS_MAX:
+        raise InputError(f"give between 1 and {EPSILONS_MAX} epsilon values, got {len(levels)}")
+    if any(b <= a for a, b in zip(levels, levels[1:], strict=False)):
+        raise InputError(f"epsilon values must increase, got {levels}")
+
+    def at(local: float) -> list[int | Refusal]:
+        return [allowed_errors("exact", n, e, local, protected=protected) for e in levels]
+
+    def fails(ks: list[int | Refusal]) -> float:
+        return joint_failure(n, levels, [k if isinstance(k, int) else -1 for k in ks])
+
+    low, high = delta / len(levels), delta
+    if fails(at(high)) <= delta:
+        return high, at(high)
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if fails(at(middle)) <= delta else (low, middle)
+    return low, at(low)
