@@ -76,7 +76,7 @@ def allowed_errors(
 
     Example:
         >>> [allowed_errors(b, 579, 0.1, 0.05) for b in ("crc", "exact", "hoeffding_bentkus")]
-        [57, 45, 41]
+        [57, 45, 42]
         >>> allowed_errors("exact", 10, 0.1, 0.1).n_needed
         22
     """

@@ -20,10 +20,21 @@ from tocsin.model import Refusal
 from tocsin.risk.bounds import allowed_errors
 
 _BISECTIONS = 60
+_DIRECT_MAX = 2_048
 
 
 def _poisson(counts: np.ndarray, mean: float) -> np.ndarray:
     return np.exp(counts * np.log(mean) - mean - gammaln(counts + 1.0))
+
+
+def _convolve(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """First len(a) terms of the convolution; by FFT where the direct sum would be quadratic."""
+    n = len(a)
+    if n <= _DIRECT_MAX:
+        return np.convolve(a, b)[:n]
+    size = 2 * n
+    product = np.fft.irfft(np.fft.rfft(a, size) * np.fft.rfft(b, size), size)[:n]
+    return np.maximum(product, 0.0)
 
 
 def joint_failure(n: int, epsilons: Sequence[float], allowed: Sequence[int]) -> float:
@@ -44,7 +55,7 @@ def joint_failure(n: int, epsilons: Sequence[float], allowed: Sequence[int]) -> 
     alive[0] = 1.0
     previous = 0.0
     for epsilon, k in zip(epsilons, allowed, strict=True):
-        alive = np.convolve(alive, _poisson(counts, n * (epsilon - previous)))[: n + 1]
+        alive = _convolve(alive, _poisson(counts, n * (epsilon - previous)))
         alive[: k + 1] = 0.0
         previous = epsilon
     last = _poisson(counts, n * (1.0 - previous))[::-1]

@@ -1,0 +1,1 @@
+"""Mathematics of the alarm: statistics, bounds, thresholds, calibration. Pure."""
