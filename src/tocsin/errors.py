@@ -1,5 +1,4 @@
-"""
-The errors a user can meet. Each says what happened, with which input, and what to do.
+"""The errors a user can meet. Each says what happened, with which input, and what to do.
 
 Inside the pure floors an expected failure (too few trajectories for an epsilon) is a value, see
 `tocsin.model.Refusal`; the public functions turn it into one of these.
@@ -26,8 +25,7 @@ class InputError(TocsinError, ValueError):
 
 
 class CalibrationInfeasible(TocsinError):  # noqa: N818 - the name says what is the case
-    """
-    The guarantee asked for cannot be given on this many trajectories.
+    """The guarantee asked for cannot be given on this many trajectories.
 
     Attributes:
         refusal: the numbers behind the message: n, epsilon, delta, the n needed.

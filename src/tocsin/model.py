@@ -1,5 +1,4 @@
-"""
-The vocabulary: small frozen structs that every floor shares.
+"""The vocabulary: small frozen structs that every floor shares.
 
 Signals are safe-high (a higher score means safer); statistics are danger-high (a higher value
 means more dangerous). Nothing here imports NumPy, so that a monitor starts fast.
@@ -38,8 +37,7 @@ PROTECTED_CLASS: dict[Risk, str] = {"false_alarm": "safe", "missed_detection": "
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What a verifier's score means; part of a calibration's identity.
+    """What a verifier's score means; part of a calibration's identity.
 
     Args:
         kind: ``"probability"`` (of being safe, in [0, 1]) or ``"real"`` (any real number). Both
@@ -60,8 +58,7 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What the monitor says after one step, or after the end of the output.
+    """What the monitor says after one step, or after the end of the output.
 
     Args:
         step: steps seen so far, 1-based; the closing decision repeats the last step.
@@ -87,8 +84,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True, tag="refusal"):
-    """
-    Why no threshold can be given: a value, not an exception.
+    """Why no threshold can be given: a value, not an exception.
 
     Args:
         bound, epsilon, delta: what was asked; delta is None for `crc`.
@@ -109,12 +105,17 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, tag="refusal"):
     reason: str = ""
 
     def sentence(self) -> str:
-        """
-        Say it to a person.
+        """Say it to a person.
 
         Example:
-            >>> r = Refusal(bound="exact", epsilon=0.01, delta=0.1, n=120, n_needed=230,
-            ...             epsilon_smallest=0.01901)
+            >>> r = Refusal(
+            ...     bound="exact",
+            ...     epsilon=0.01,
+            ...     delta=0.1,
+            ...     n=120,
+            ...     n_needed=230,
+            ...     epsilon_smallest=0.01901,
+            ... )
             >>> print(r.sentence().split(" (")[0])
             epsilon = 0.01 needs at least 230 safe trajectories at delta = 0.1, you have 120
         """

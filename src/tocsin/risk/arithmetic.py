@@ -1,5 +1,4 @@
-"""
-Arithmetic that gives the same bits online (floats) and in a batch (arrays), on any machine.
+"""Arithmetic that gives the same bits online (floats) and in a batch (arrays), on any machine.
 
 A threshold is an observed value of a statistic, so an alarm is decided by comparing numbers that
 may be equal: one unit in the last place is the difference between an alarm and none. Addition,
@@ -45,8 +44,7 @@ class Arithmetic(Protocol):
 
 
 class Scalar:
-    """
-    Python floats.
+    """Python floats.
 
     Example:
         >>> SCALAR.log(1.0), round(SCALAR.log(10.0), 12)
@@ -55,11 +53,11 @@ class Scalar:
 
     def minimum(self, a: float, b: float) -> float:
         """Return the smaller."""
-        return a if a < b else b
+        return min(b, a)
 
     def maximum(self, a: float, b: float) -> float:
         """Return the larger."""
-        return a if a > b else b
+        return max(b, a)
 
     def where(self, condition: bool, a: float, b: float) -> float:  # noqa: FBT001
         """Choose."""
@@ -86,8 +84,7 @@ SCALAR = Scalar()
 
 
 def transform(ops: Arithmetic, kind: str, score: Any) -> Any:
-    """
-    Turn a safe-high score into the safe-high number that statistics average.
+    """Turn a safe-high score into the safe-high number that statistics average.
 
     A probability becomes its logit, log(p / (1 - p)), after clipping to
     [`PROBABILITY_FLOOR`, 1 - `PROBABILITY_FLOOR`]; a real score is clipped to +-`REAL_LIMIT`.

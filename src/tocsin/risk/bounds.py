@@ -1,5 +1,4 @@
-"""
-How many calibration errors may be allowed: the three bounds.
+"""How many calibration errors may be allowed: the three bounds.
 
 A monitor's whole behaviour on a trajectory is its maximum M, so calibration is a question about
 one number per trajectory of the protected class (safe ones for false alarms, unsafe ones for
@@ -7,8 +6,9 @@ missed detections). With n of them, `allowed_errors` says how many, k, may lie o
 the threshold; `tocsin.risk.threshold` then reads the threshold off the sorted maxima.
 
 Sources: conformal risk control, Angelopoulos et al. (arXiv 2208.02814, Theorem 1); the exact
-binomial bound, Clopper and Pearson (1934), as an order-statistic tolerance limit; Hoeffding-Bentkus,
-Bates et al. (arXiv 2101.02703, Theorem 2 and equation 3), used by arXiv 2607.02510.
+binomial bound, Clopper and Pearson (1934), as an order-statistic tolerance limit;
+Hoeffding-Bentkus, Bates et al. (arXiv 2101.02703, Theorem 2 and equation 3), used by the paper
+(arXiv 2607.02510).
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ _TIE = 1e-9
 
 
 def exact_fraction(value: float) -> Fraction:
-    """
-    Return the decimal that a float was written as, exactly.
+    """Return the decimal that a float was written as, exactly.
 
     Example:
         >>> exact_fraction(0.1)
@@ -56,8 +55,7 @@ def check_levels(bound: Bound, epsilon: float, delta: float | None) -> None:
 def allowed_errors(
     bound: Bound, n: int, epsilon: float, delta: float | None, *, protected: str = "safe"
 ) -> int | Refusal:
-    """
-    Return k, the number of calibration errors that may be allowed, or why there is none.
+    """Return k, the number of calibration errors that may be allowed, or why there is none.
 
     Args:
         bound: ``"crc"`` promises E[risk] <= epsilon over calibration and test draw; ``"exact"``
@@ -115,8 +113,7 @@ def largest_passing(n: int, test: Callable[[int], bool]) -> int:
 
 
 def passes(bound: Bound, k: float, n: int, epsilon: float, delta: float) -> bool:
-    """
-    Whether k errors among n refute "risk > epsilon" at level delta.
+    """Whether k errors among n refute "risk > epsilon" at level delta.
 
     A real-valued k (a sum of group means) is allowed for `hoeffding_bentkus`, which holds for any
     loss in [0, 1]: the Bentkus term then takes the next integer above.
@@ -141,8 +138,7 @@ def _at_most(tail: float, delta: float, k: int, n: int, epsilon: float) -> bool:
 
 
 def binomial_tail(k: int, n: int, epsilon: float) -> float:
-    """
-    P(Bin(n, epsilon) <= k).
+    """P(Bin(n, epsilon) <= k).
 
     Example:
         >>> round(binomial_tail(0, 22, 0.1), 4)
@@ -156,8 +152,7 @@ def binomial_tail(k: int, n: int, epsilon: float) -> float:
 
 
 def bernoulli_divergence(a: float, b: float) -> float:
-    """
-    KL(a, b) = a ln(a/b) + (1-a) ln((1-a)/(1-b)), in nats; 0 ln 0 = 0.
+    """KL(a, b) = a ln(a/b) + (1-a) ln((1-a)/(1-b)), in nats; 0 ln 0 = 0.
 
     Example:
         >>> round(bernoulli_divergence(0.0, 0.1), 6)
@@ -169,8 +164,7 @@ def bernoulli_divergence(a: float, b: float) -> float:
 
 
 def n_needed(bound: Bound, epsilon: float, delta: float | None) -> int:
-    """
-    Fewest trajectories of the protected class that can support epsilon (with k = 0).
+    """Fewest trajectories of the protected class that can support epsilon (with k = 0).
 
     Example:
         >>> [n_needed("exact", e, 0.1) for e in (0.01, 0.05, 0.1)]
@@ -189,8 +183,7 @@ def n_needed(bound: Bound, epsilon: float, delta: float | None) -> int:
 
 
 def epsilon_smallest(bound: Bound, n: int, delta: float | None) -> float:
-    """
-    Smallest epsilon that n trajectories can support.
+    """Smallest epsilon that n trajectories can support.
 
     Example:
         >>> round(epsilon_smallest("exact", 120, 0.1), 5)

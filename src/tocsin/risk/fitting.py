@@ -1,5 +1,4 @@
-"""
-Fit the learned statistics, on trajectories that calibration will never see.
+"""Fit the learned statistics, on trajectories that calibration will never see.
 
 scikit-learn does the fitting; what is kept are plain numbers that the online monitor walks in
 Python. The exported forest is compared with the library's own answer before it is returned, so a
@@ -15,7 +14,14 @@ from numpy.typing import NDArray
 
 from tocsin.errors import InputError, MissingExtra
 from tocsin.limits import PER_STEP_KNOTS, PER_STEP_TRAJECTORIES_MIN
-from tocsin.risk.statistics import ClosingCheck, LogOdds, PerStepQuantile, Posterior, Statistic, Tree
+from tocsin.risk.statistics import (
+    ClosingCheck,
+    LogOdds,
+    PerStepQuantile,
+    Posterior,
+    Statistic,
+    Tree,
+)
 from tocsin.risk.statistics.features import SAFE_HIGH, FeatureTable
 from tocsin.risk.statistics.log_odds import forest_rows
 from tocsin.risk.trajectories import Trajectories
@@ -48,8 +54,7 @@ def check_fittable(safe: Bools) -> None:
 def fit_posterior(
     trajectories: Trajectories, table: FeatureTable, fit: Bools, kind: str
 ) -> Posterior:
-    """
-    Fit P(unsafe | prefix) on the trajectories marked in `fit`.
+    """Fit P(unsafe | prefix) on the trajectories marked in `fit`.
 
     Every trajectory weighs the same, whatever its length. The forest is fitted twice: then with
     half of each trajectory's weight moved to the prefixes at which the first forest found it most
@@ -84,8 +89,7 @@ def fit_posterior(
 def fit_closing(
     trajectories: Trajectories, table: FeatureTable, fit: Bools, statistic: Statistic
 ) -> ClosingCheck:
-    """
-    Fit the check at the end of the output, in the units of `statistic`.
+    """Fit the check at the end of the output, in the units of `statistic`.
 
     For a posterior the units are log-odds already. For any other statistic a logistic of the label
     on its maximum, over the same fitting trajectories, gives the conversion.
@@ -117,8 +121,7 @@ def fit_closing(
 def fit_per_step_quantile(
     trajectories: Trajectories, table: FeatureTable, fit: Bools, kind: str
 ) -> PerStepQuantile:
-    """
-    Fit the quantiles of the safe trajectories' scores at each step.
+    """Fit the quantiles of the safe trajectories' scores at each step.
 
     Steps that fewer than `PER_STEP_TRAJECTORIES_MIN` safe fitting trajectories reach share the
     quantiles of the last step that enough of them reach.
@@ -150,14 +153,14 @@ def _softmax_within(values: Floats, firsts: NDArray[np.int64], counts: NDArray[n
     """Softmax of the values of each trajectory's prefixes; sums to 1 within each."""
     peak = np.repeat(np.maximum.reduceat(values, firsts), counts)
     power = np.exp(values - peak)
-    return power / np.repeat(np.add.reduceat(power, firsts), counts)
+    return np.asarray(power / np.repeat(np.add.reduceat(power, firsts), counts))
 
 
 def _fit_logistic(
     features: Floats, unsafe: Bools, weight: Floats
 ) -> tuple[float, tuple[float, ...]]:
     """Ridge logistic regression on standardised features, given back on the raw ones."""
-    linear_model = _sklearn("sklearn.linear_model")
+    linear_model = sklearn_module("sklearn.linear_model")
     centre = np.average(features, axis=0, weights=weight)
     scale = np.sqrt(np.average((features - centre) ** 2, axis=0, weights=weight))
     scale = np.where(scale > 0.0, scale, 1.0)
@@ -172,8 +175,8 @@ def _fit_forest(
     features: Floats, unsafe: Bools, weight: Floats, *, trees: int, leaves: int
 ) -> tuple[float, tuple[Tree, ...]]:
     """Gradient-boosted trees with logistic loss, monotone in the safe-high features."""
-    ensemble = _sklearn("sklearn.ensemble")
-    limits = _sklearn("threadpoolctl").threadpool_limits
+    ensemble = sklearn_module("sklearn.ensemble")
+    limits = sklearn_module("threadpoolctl").threadpool_limits
     edges = [_edges(features[:, j]) for j in range(features.shape[1])]
     codes = np.stack([np.searchsorted(e, features[:, j]) for j, e in enumerate(edges)], axis=1)
     model = ensemble.HistGradientBoostingClassifier(
@@ -222,7 +225,7 @@ def _export(nodes: Any, edges: list[Floats]) -> Tree:
     )
 
 
-def _sklearn(module: str) -> Any:
+def sklearn_module(module: str) -> Any:
     """Import a part of scikit-learn only when something is fitted."""
     import importlib
 
@@ -233,5 +236,3 @@ def _sklearn(module: str) -> Any:
             "fitting needs scikit-learn: pip install 'tocsin[learn]', or choose a statistic "
             "that needs no training (ewma, min_score)"
         ) from None
-
-

@@ -1,5 +1,4 @@
-"""
-Several epsilon at once: an exact joint certificate.
+"""Several epsilon at once: an exact joint certificate.
 
 Certificates computed one by one hold one by one. With 1 - F(M) uniform, "the j-th certificate
 fails" is "at most k_j of n uniforms lie below epsilon_j", so the probability that any fails is a
@@ -9,6 +8,7 @@ empirical process are independent Poisson counts conditioned on their sum being 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,7 +24,7 @@ _DIRECT_MAX = 2_048
 
 
 def _poisson(counts: np.ndarray, mean: float) -> np.ndarray:
-    return np.exp(counts * np.log(mean) - mean - gammaln(counts + 1.0))
+    return np.asarray(np.exp(counts * np.log(mean) - mean - gammaln(counts + 1.0)))
 
 
 def _convolve(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -38,8 +38,7 @@ def _convolve(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def joint_failure(n: int, epsilons: Sequence[float], allowed: Sequence[int]) -> float:
-    """
-    P(any certificate fails), exactly: 1 - P(for all j, #{U_i <= eps_j} >= k_j + 1).
+    """P(any certificate fails), exactly: 1 - P(for all j, #{U_i <= eps_j} >= k_j + 1).
 
     Args:
         n: trajectories of the protected class.
@@ -66,8 +65,7 @@ def joint_failure(n: int, epsilons: Sequence[float], allowed: Sequence[int]) -> 
 def joint_allowed_errors(
     n: int, epsilons: Sequence[float], delta: float, *, protected: str = "safe"
 ) -> tuple[float, list[int | Refusal]]:
-    """
-    Return the local delta' and k_j such that all certificates hold together with 1 - delta.
+    """Return the local delta' and k_j such that all certificates hold together with 1 - delta.
 
     The k_j are those of the `exact` bound at the largest delta' in [delta / J, delta] for which
     the joint failure probability is at most delta. A level that is refused at delta' stays
@@ -90,7 +88,7 @@ def joint_allowed_errors(
     levels = list(epsilons)
     if not levels or len(levels) > EPSILONS_MAX:
         raise InputError(f"give between 1 and {EPSILONS_MAX} epsilon values, got {len(levels)}")
-    if any(b <= a for a, b in zip(levels, levels[1:], strict=False)):
+    if any(b <= a for a, b in itertools.pairwise(levels)):
         raise InputError(f"epsilon values must increase, got {levels}")
 
     def at(local: float) -> list[int | Refusal]:

@@ -1,5 +1,4 @@
-"""
-The threshold: an order statistic of the calibration maxima, never a grid point.
+"""The threshold: an order statistic of the calibration maxima, never a grid point.
 
 With k errors allowed (`tocsin.risk.bounds`), DESIGN: false alarms are controlled by the (k+1)-th
 largest maximum of the safe trajectories and an alarm at ``m > lambda``; missed detections by the
@@ -29,8 +28,7 @@ _ROUNDING = 1e-9
 
 
 def threshold(maxima: Floats, k: int, risk: Risk) -> float:
-    """
-    Lambda for k allowed errors.
+    """Lambda for k allowed errors.
 
     Args:
         maxima: shape (n,), one M per trajectory of the protected class (danger-high; may be
@@ -56,8 +54,7 @@ def threshold(maxima: Floats, k: int, risk: Risk) -> float:
 
 
 def over(values: Floats, lam: float, risk: Risk) -> NDArray[np.bool_]:
-    """
-    Where the monitor alarms.
+    """Where the monitor alarms.
 
     Example:
         >>> over(np.array([0.6, 0.7]), 0.7, "false_alarm").tolist()
@@ -69,8 +66,7 @@ def over(values: Floats, lam: float, risk: Risk) -> NDArray[np.bool_]:
 
 
 def allowed_weight(bound: Bound, n: int, epsilon: float, delta: float | None) -> float | Refusal:
-    """
-    Return how large the sum of n group losses, each in [0, 1], may be.
+    """Return how large the sum of n group losses, each in [0, 1], may be.
 
     For `crc` this is epsilon (n + 1) - 1 (arXiv 2208.02814, equation 4, with B = 1); for
     `hoeffding_bentkus` the supremum that still passes. `exact` holds for 0/1 losses only.
@@ -89,7 +85,9 @@ def allowed_weight(bound: Bound, n: int, epsilon: float, delta: float | None) ->
         refused = not passes(bound, 0.0, n, epsilon, delta)
         while not refused and high - low > _ROUNDING:
             middle = (low + high) / 2.0
-            low, high = (middle, high) if passes(bound, middle, n, epsilon, delta) else (low, middle)
+            low, high = (
+                (middle, high) if passes(bound, middle, n, epsilon, delta) else (low, middle)
+            )
         budget = low
     else:
         raise InputError(
@@ -116,8 +114,7 @@ def cluster_threshold(
     delta: float | None,
     risk: Risk,
 ) -> tuple[float, float, int] | Refusal:
-    """
-    Lambda when the unit is the group and its loss the share of its trajectories in error.
+    """Lambda when the unit is the group and its loss the share of its trajectories in error.
 
     Args:
         maxima: shape (n,), one M per trajectory of the protected class.
@@ -152,8 +149,7 @@ def cluster_threshold(
 def order_statistic_threshold(
     maxima: Floats, bound: Bound, epsilon: float, delta: float | None, risk: Risk, protected: str
 ) -> tuple[float, int] | Refusal:
-    """
-    (lambda, k) for one statistic and one level, or a Refusal.
+    """(lambda, k) for one statistic and one level, or a Refusal.
 
     Example:
         >>> order_statistic_threshold(np.arange(30.0), "exact", 0.1, 0.1, "false_alarm", "safe")

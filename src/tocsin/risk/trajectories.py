@@ -18,12 +18,12 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Names = NDArray[np.object_]
+Column = Sequence[Any] | NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Trajectories:
-    """
-    n trajectories with N steps in all, the steps of one trajectory lying together, in order.
+    """n trajectories with N steps in all, the steps of one trajectory lying together, in order.
 
     Args:
         ids: shape (n,), distinct names, sorted.
@@ -36,8 +36,12 @@ class Trajectories:
         onset: shape (n,), first unsafe step (1-based) where known, else -1.
 
     Example:
-        >>> t = from_columns(trajectory_id=["a", "a", "b"], step=[1, 2, 1],
-        ...                  score=[0.9, 0.2, 0.8], label=[0, 0, 1])
+        >>> t = from_columns(
+        ...     trajectory_id=["a", "a", "b"],
+        ...     step=[1, 2, 1],
+        ...     score=[0.9, 0.2, 0.8],
+        ...     label=[0, 0, 1],
+        ... )
         >>> t.n, t.n_steps, t.safe.tolist(), t.lengths.tolist()
         (2, 3, [False, True], [2, 1])
     """
@@ -79,9 +83,19 @@ class Trajectories:
         return np.arange(self.n_steps) - self.starts[self.owner] + 1
 
     @cached_property
+    def segment_codes(self) -> tuple[list[str], Ints]:
+        """Sorted segment names, and the index of each trajectory's among them."""
+        names, codes = _factorise(self.segments)
+        return [str(name) for name in names], codes
+
+    @cached_property
+    def group_codes(self) -> Ints:
+        """Shape (n,), a number for each trajectory's group."""
+        return _factorise(self.groups)[1]
+
+    @cached_property
     def share_of_tokens(self) -> Floats:
-        """
-        Shape (N,), share of the trajectory's tokens used up to and including each step.
+        """Shape (N,), share of the trajectory's tokens used up to and including each step.
 
         Where a trajectory has no tokens at all, the share of its steps.
         """
@@ -96,12 +110,12 @@ class Trajectories:
         return np.minimum(share, 1.0)
 
     def take(self, index: Ints | Bools) -> Trajectories:
-        """
-        Select trajectories by index or mask, kept in the order of the index.
+        """Select trajectories by index or mask, kept in the order of the index.
 
         Example:
-            >>> t = from_columns(trajectory_id=["a", "b"], step=[1, 1], score=[0.9, 0.8],
-            ...                  label=[0, 1])
+            >>> t = from_columns(
+            ...     trajectory_id=["a", "b"], step=[1, 1], score=[0.9, 0.8], label=[0, 1]
+            ... )
             >>> t.take(np.array([False, True])).ids.tolist()
             ['b']
         """
@@ -129,8 +143,7 @@ class Trajectories:
         return replace(self, segments=np.asarray(segments, dtype=object))
 
     def digest(self) -> str:
-        """
-        Name the content: SHA-256 over ids, lengths, scores, labels and groups.
+        """Name the content: SHA-256 over ids, lengths, scores, labels and groups.
 
         The same rows in another order have the same digest.
         """
@@ -147,17 +160,16 @@ class Trajectories:
 
 def from_columns(
     *,
-    trajectory_id: Sequence[Any],
-    step: Sequence[Any],
-    score: Sequence[Any],
-    label: Sequence[Any],
-    tokens: Sequence[Any] | None = None,
-    group: Sequence[Any] | None = None,
-    segment: Sequence[Any] | None = None,
-    onset_step: Sequence[Any] | None = None,
+    trajectory_id: Column,
+    step: Column,
+    score: Column,
+    label: Column,
+    tokens: Column | None = None,
+    group: Column | None = None,
+    segment: Column | None = None,
+    onset_step: Column | None = None,
 ) -> Trajectories:
-    """
-    Build trajectories from columns, one row per step, in any order of rows.
+    """Build trajectories from columns, one row per step, in any order of rows.
 
     Args:
         trajectory_id: names the trajectory of each row.
@@ -204,7 +216,9 @@ def from_columns(
         "label": labels,
         "group": names if group is None else _names(group),
         "segment": np.full(n_rows, "all", dtype=object) if segment is None else _names(segment),
-        "onset_step": np.full(n_rows, -1) if onset_step is None else _whole("onset_step", onset_step),
+        "onset_step": np.full(n_rows, -1)
+        if onset_step is None
+        else _whole("onset_step", onset_step),
     }
     for name, column in per_row.items():
         _check_constant(name, column, ids, inverse, first)
@@ -234,13 +248,13 @@ def _factorise(names: Names) -> tuple[Names, Ints]:
     return distinct[order], rank[codes]
 
 
-def _names(values: Sequence[Any]) -> Names:
+def _names(values: Column) -> Names:
     out = np.empty(len(values), dtype=object)
     out[:] = ["" if v is None else str(v) for v in values]
     return out
 
 
-def _numbers(name: str, values: Sequence[Any]) -> Floats:
+def _numbers(name: str, values: Column) -> Floats:
     """Float64, None and empty text as NaN; an InputError that names the row otherwise."""
     if isinstance(values, np.ndarray) and values.dtype.kind in "fiub":
         return values.astype(np.float64)
@@ -253,7 +267,7 @@ def _numbers(name: str, values: Sequence[Any]) -> Floats:
     return out
 
 
-def _whole(name: str, values: Sequence[Any]) -> Ints:
+def _whole(name: str, values: Column) -> Ints:
     """Int64; an InputError that names the row otherwise."""
     numbers = _numbers(name, values)
     bad = np.flatnonzero(~(np.isfinite(numbers) & (numbers == np.floor(numbers))))

@@ -11,8 +11,7 @@ Floats = NDArray[np.float64]
 
 
 class Vector:
-    """
-    NumPy arrays of float64.
+    """NumPy arrays of float64.
 
     Example:
         >>> from tocsin.risk.arithmetic import SCALAR
@@ -29,9 +28,7 @@ class Vector:
         """Return the larger, elementwise."""
         return np.maximum(a, b)
 
-    def where(
-        self, condition: NDArray[np.bool_], a: Floats | float, b: Floats | float
-    ) -> Floats:
+    def where(self, condition: NDArray[np.bool_], a: Floats | float, b: Floats | float) -> Floats:
         """Choose, elementwise."""
         return np.where(condition, a, b)
 

@@ -1,0 +1,1 @@
+"""What users need to test as we do: worlds whose true error rates have a closed form."""

@@ -1,5 +1,4 @@
-"""
-What every statistic is: an online form and a batch form with the same bits.
+"""What every statistic is: an online form and a batch form with the same bits.
 
 A statistic turns the prefix s_1..s_t into m_t (danger-high). It may end with a closing check: one
 more value at the end of the output, which can still withhold the last window.
@@ -31,8 +30,7 @@ NEVER = -math.inf
 
 
 class ClosingCheck(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    A verdict on the complete output, in the units of the statistic that it closes.
+    """A verdict on the complete output, in the units of the statistic that it closes.
 
     The log-odds z of being unsafe given the complete output become (z - intercept) / slope: the
     value at which the statistic's own maximum implies the same odds.
@@ -59,8 +57,7 @@ class ClosingCheck(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, eq=False)
 class Paths:
-    """
-    A statistic over many trajectories.
+    """A statistic over many trajectories.
 
     Args:
         values: shape (N,), m_t at every step.
@@ -77,8 +74,7 @@ class Paths:
 
 
 class StatisticBase(msgspec.Struct, frozen=True, kw_only=True, tag_field="name"):
-    """
-    Shared by all statistics.
+    """Shared by all statistics.
 
     Args:
         kind: ``"probability"`` or ``"real"``, as in `tocsin.model.Signal`.
@@ -103,8 +99,7 @@ class StatisticBase(msgspec.Struct, frozen=True, kw_only=True, tag_field="name")
         return self._own_start(), prefix.START if self.closing is not None else ()
 
     def step(self, state: State, score: float) -> tuple[State, float]:
-        """
-        Take one score, which must not be NaN; return the new state and m_t.
+        """Take one score, which must not be NaN; return the new state and m_t.
 
         Constant time and memory.
         """
@@ -128,8 +123,7 @@ class StatisticBase(msgspec.Struct, frozen=True, kw_only=True, tag_field="name")
         missing: MissingPolicy = "error",
         table: FeatureTable | None = None,
     ) -> Paths:
-        """
-        Compute the statistic over all trajectories; bit for bit what `step` and `close` give.
+        """Compute the statistic over all trajectories; bit for bit what `step` and `close` give.
 
         Args:
             trajectories: n of them with N steps.

@@ -15,8 +15,7 @@ from tocsin.risk.vector import VECTOR
 
 
 class Ewma(StatisticBase, frozen=True, kw_only=True, tag="ewma"):
-    """
-    m_t = -e_t with e_1 = x_1 and e_t = r e_{t-1} + (1 - r) x_t, x_t the logit of the score.
+    """m_t = -e_t with e_1 = x_1 and e_t = r e_{t-1} + (1 - r) x_t, x_t the logit of the score.
 
     Needs no training: one bad score among good ones moves it little, a run of mediocre ones does.
 

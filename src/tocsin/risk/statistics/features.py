@@ -29,8 +29,7 @@ START = (0.0,) * 8
 
 
 def advance(ops: Arithmetic, state: Any, x: Any) -> tuple[Any, Any]:
-    """
-    Take one transformed score into the state; return the new state and the features.
+    """Take one transformed score into the state; return the new state and the features.
 
     The running variance is Welford's, with the population divisor.
 
@@ -64,8 +63,7 @@ def of_state(ops: Arithmetic, state: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class FeatureTable:
-    """
-    Features of every prefix.
+    """Features of every prefix.
 
     Args:
         steps: shape (N, 8), one row per step.
@@ -81,8 +79,7 @@ class FeatureTable:
 
 
 def feature_table(trajectories: Trajectories, kind: str) -> FeatureTable:
-    """
-    Compute the features of all prefixes in one pass.
+    """Compute the features of all prefixes in one pass.
 
     They depend on the scores alone, never on labels, so one table serves any number of splits.
     """
@@ -95,6 +92,4 @@ def feature_table(trajectories: Trajectories, kind: str) -> FeatureTable:
     steps = np.stack(outputs[:-1], axis=1)
     scored = outputs[-1] > 0.0
     ends = trajectories.starts + trajectories.lengths - 1
-    return FeatureTable(
-        steps=steps, final=steps[ends], scored=scored, scored_final=scored[ends]
-    )
+    return FeatureTable(steps=steps, final=steps[ends], scored=scored, scored_final=scored[ends])

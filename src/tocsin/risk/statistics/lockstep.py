@@ -1,5 +1,4 @@
-"""
-Run an incremental statistic over many trajectories at once, one step number at a time.
+"""Run an incremental statistic over many trajectories at once, one step number at a time.
 
 The cost is one pass over the scores; the state of all trajectories advances together, by the very
 expressions that the online form uses, so that both forms agree to the last bit.
@@ -24,8 +23,7 @@ Advance = Callable[[Any, Any], tuple[Any, Sequence[Any]]]
 def lockstep(
     trajectories: Trajectories, state: Sequence[float], advance: Advance, before: Sequence[float]
 ) -> tuple[list[Floats], list[Floats]]:
-    """
-    Feed every trajectory through `advance`.
+    """Feed every trajectory through `advance`.
 
     Args:
         trajectories: n of them with N steps.
@@ -66,8 +64,7 @@ def lockstep(
 def apply_missing_policy(
     values: Floats, trajectories: Trajectories, policy: MissingPolicy
 ) -> Floats:
-    """
-    Settle the steps without a score: nothing, the worst, or an error.
+    """Settle the steps without a score: nothing, the worst, or an error.
 
     Raises:
         InputError: under ``"error"``, naming the trajectory and the step.

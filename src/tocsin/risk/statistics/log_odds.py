@@ -12,8 +12,7 @@ Floats = NDArray[np.float64]
 
 
 class Tree(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One regression tree as parallel arrays, root at 0.
+    """One regression tree as parallel arrays, root at 0.
 
     Args:
         feature: index tested at each node, -1 at a leaf.
@@ -30,15 +29,25 @@ class Tree(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogOdds(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    Half the sum of a linear model's log-odds and a forest's (danger-high, any real number).
+    """Half the sum of a linear model's log-odds and a forest's (danger-high, any real number).
 
     Online it is walked in plain Python; `rows` gives the same bits for many prefixes at once.
 
     Example:
-        >>> m = LogOdds(intercept=1.0, weights=(-2.0,), base=0.0, trees=(
-        ...     Tree(feature=(0, -1, -1), limit=(0.5, 0.0, 0.0), left=(1, 0, 0),
-        ...          right=(2, 0, 0), value=(0.0, 1.0, -1.0)),))
+        >>> m = LogOdds(
+        ...     intercept=1.0,
+        ...     weights=(-2.0,),
+        ...     base=0.0,
+        ...     trees=(
+        ...         Tree(
+        ...             feature=(0, -1, -1),
+        ...             limit=(0.5, 0.0, 0.0),
+        ...             left=(1, 0, 0),
+        ...             right=(2, 0, 0),
+        ...             value=(0.0, 1.0, -1.0),
+        ...         ),
+        ...     ),
+        ... )
         >>> m.one((0.0,)), m.one((1.0,)), m.rows(np.array([[0.0], [1.0]])).tolist()
         (1.0, -1.0, [1.0, -1.0])
     """

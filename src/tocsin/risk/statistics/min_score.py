@@ -10,8 +10,7 @@ from tocsin.risk.trajectories import Trajectories
 
 
 class MinScore(StatisticBase, frozen=True, kw_only=True, tag="min_score"):
-    """
-    m_t = -s_t, so that the maximum over a trajectory is minus its lowest score.
+    """m_t = -s_t, so that the maximum over a trajectory is minus its lowest score.
 
     Source: arXiv 2607.02510, "alarm at the first t with s_t < lambda".
 

@@ -16,8 +16,7 @@ from tocsin.risk.vector import VECTOR
 
 
 class PerStepQuantile(StatisticBase, frozen=True, kw_only=True, tag="per_step_quantile"):
-    """
-    m_t = 1 - F_t(x_t), F_t the distribution of safe fitting trajectories' scores at step t.
+    """m_t = 1 - F_t(x_t), F_t the distribution of safe fitting trajectories' scores at step t.
 
     One threshold on m_t is one quantile threshold per step. Beyond the lowest fitted score m_t goes
     on growing (1 + the distance), so that the worst scores stay ordered.

@@ -13,8 +13,7 @@ from tocsin.risk.trajectories import Trajectories
 
 
 class Posterior(StatisticBase, frozen=True, kw_only=True, tag="posterior"):
-    """
-    m_t = log-odds of "this trajectory is unsafe" given eight features of s_1..s_t.
+    """m_t = log-odds of "this trajectory is unsafe" given eight features of s_1..s_t.
 
     Log-odds and not the probability itself: the order is the same and nothing saturates.
 

@@ -1,0 +1,90 @@
+"""The score path of one response: enough to replay the decision, in bounded memory.
+
+Up to `SCORE_PATH_STEPS_KEPT` scores everything is kept. Longer streams keep the latest stretch and
+a checkpoint of the statistic before it, besides the extremes over the whole response.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from tocsin.limits import SCORE_PATH_STEPS_KEPT
+from tocsin.risk.statistics.base import State
+
+
+class PathRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a receipt needs of a score path.
+
+    Args:
+        steps: steps seen; the path stops growing at the alarm.
+        checkpoint_step, checkpoint: the statistic's state after that many steps.
+        scores: every score after the checkpoint, up to the alarm or the end; None where missing.
+        score_lowest, score_lowest_step: over the whole response.
+        statistic_highest, statistic_highest_step: likewise, danger-high.
+        missing: steps without a score.
+    """
+
+    steps: int
+    checkpoint_step: int
+    checkpoint: State
+    scores: tuple[float | None, ...]
+    score_lowest: float | None
+    score_lowest_step: int | None
+    statistic_highest: float | None
+    statistic_highest_step: int | None
+    missing: int
+
+
+class ScorePath:
+    """Collects a path; amortised constant time per step, at most twice the limit in memory.
+
+    Args:
+        start: the statistic's state before the first score.
+    """
+
+    def __init__(self, start: State) -> None:
+        """Begin with an empty path."""
+        self._old: tuple[int, State] = (0, start)
+        self._new: tuple[int, State] = (0, start)
+        self._scores: list[float] = []
+        self.steps = 0
+        self.missing = 0
+        self._lowest, self._lowest_step = math.inf, 0
+        self._highest, self._highest_step = -math.inf, 0
+
+    def add(self, score: float, state: State, value: float) -> None:
+        """Take one step.
+
+        Args:
+            score: as given; NaN where missing.
+            state: the statistic's state after it.
+            value: the statistic after it.
+        """
+        self.steps += 1
+        self._scores.append(score)
+        if score != score:  # noqa: PLR0124 - NaN
+            self.missing += 1
+        elif score < self._lowest or not self._lowest_step:
+            self._lowest, self._lowest_step = score, self.steps
+        if value > self._highest or not self._highest_step:
+            self._highest, self._highest_step = value, self.steps
+        if self.steps - self._new[0] == SCORE_PATH_STEPS_KEPT:
+            del self._scores[: self._new[0] - self._old[0]]
+            self._old, self._new = self._new, (self.steps, state)
+
+    def record(self) -> PathRecord:
+        """Freeze what was collected so far."""
+        at, state = self._old
+        return PathRecord(
+            steps=self.steps,
+            checkpoint_step=at,
+            checkpoint=state,
+            scores=tuple(None if s != s else s for s in self._scores),  # noqa: PLR0124 - NaN
+            score_lowest=self._lowest if self._lowest_step else None,
+            score_lowest_step=self._lowest_step or None,
+            statistic_highest=self._highest if self._highest_step else None,
+            statistic_highest_step=self._highest_step or None,
+            missing=self.missing,
+        )

@@ -1,0 +1,212 @@
+"""The monitors that compete for one calibration, and how one of them is picked.
+
+Each candidate is fitted, if at all, on a split disjoint from the trajectories behind its
+threshold. With several, learn-then-test gives each its own share of delta, fixed beforehand; then
+any of them may be used, chosen by any criterion on any data (Angelopoulos et al., 2110.01052).
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from tocsin.errors import InputError
+from tocsin.model import Objective, Risk
+from tocsin.risk.calibration import Member
+from tocsin.risk.fitting import (
+    CLASS_MIN,
+    fit_closing,
+    fit_per_step_quantile,
+    fit_posterior,
+)
+from tocsin.risk.plan import Plan
+from tocsin.risk.splits import split_groups
+from tocsin.risk.statistics import Ewma, MinScore, Paths, Statistic
+from tocsin.risk.statistics.features import FeatureTable, feature_table
+from tocsin.risk.trajectories import Trajectories
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+TRAINING_PAYS_FROM = 20.0
+"""`auto` trains where n * epsilon reaches this; below, the price of the split exceeds its gain."""
+
+SAVED_KEPT = 0.8
+"""`balanced` takes the most powerful monitor of those that keep this share of the best saving."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One monitor, ready to be given a threshold.
+
+    Args:
+        statistic: fitted.
+        paths: it over all trajectories of the data set.
+        maxima: M of every trajectory.
+        eligible: shape (n,), trajectories that may stand behind its threshold.
+        delta_share: its share of delta.
+    """
+
+    statistic: Statistic
+    paths: Paths
+    maxima: Floats
+    eligible: Bools
+    delta_share: float
+
+
+@dataclass(eq=False)
+class Workshop:
+    """One calibration set within a data set: candidates are made once, for every level.
+
+    Args:
+        trajectories: the whole data set, test part included where there is one.
+        calibration: shape (n,), which of them calibrate; the others are never looked at.
+        plan: fixed choices.
+        table: their features, where already at hand.
+    """
+
+    trajectories: Trajectories
+    calibration: Bools
+    plan: Plan
+    table: FeatureTable | None = None
+
+    def __post_init__(self) -> None:
+        """Split off the fitting part; it is used only where something is fitted."""
+        part = self.trajectories.take(self.calibration)
+        rng = np.random.default_rng([self.plan.seed, 1])
+        self.fit = np.zeros(self.trajectories.n, dtype=bool)
+        self.fit[np.flatnonzero(self.calibration)] = split_groups(part, self.plan.fit_share, rng)
+        self.held = self.calibration & ~self.fit
+        self._made: dict[tuple[str, bool], Candidate] = {}
+        self._trained: Candidate | None = None
+
+    def with_plan(self, plan: Plan) -> Workshop:
+        """Return the same split and the same fitted candidates, for another bound or objective."""
+        twin = copy(self)
+        twin.plan, twin._trained = plan, None
+        return twin
+
+    def candidate(self, name: str, *, closing: bool, share: float = 1.0) -> Candidate:
+        """Make a candidate, or the one made before with another share of delta."""
+        if (name, closing) not in self._made:
+            statistic, fitted = self._statistic(name, closing=closing, fit=self.fit)
+            paths = statistic.paths(self.trajectories, self.plan.missing, self.features())
+            self._made[name, closing] = Candidate(
+                statistic=statistic,
+                paths=paths,
+                maxima=paths.maxima(self.trajectories.starts),
+                eligible=self.held if fitted else self.calibration,
+                delta_share=1.0,
+            )
+        made = self._made[name, closing]
+        return Candidate(made.statistic, made.paths, made.maxima, made.eligible, share)
+
+    def features(self) -> FeatureTable:
+        """Compute the prefix features once."""
+        if self.table is None:
+            self.table = feature_table(self.trajectories, self.plan.signal.kind)
+        return self.table
+
+    def can_fit(self) -> bool:
+        """Whether the fitting part has enough of both classes; looks at labels alone."""
+        safe = self.trajectories.safe
+        return min(int((self.fit & safe).sum()), int((self.fit & ~safe).sum())) >= CLASS_MIN
+
+    def competitors(self, n_protected: int, epsilon: float) -> list[Candidate]:
+        """Return who competes at this level; decided by counts alone, never by scores.
+
+        One candidate for a statistic chosen by name. For `auto`, `ewma` alone where n * epsilon is
+        below `TRAINING_PAYS_FROM` or either class is too rare to fit on; else `ewma` and a
+        posterior with closing check at half of delta each. `crc` cannot pay for a choice made on
+        calibration data, so there the two are compared on part of the fitting split.
+        """
+        plan = self.plan
+        if plan.statistic != "auto":
+            return [self.candidate(plan.statistic, closing=plan.closing)]
+        if n_protected * epsilon < TRAINING_PAYS_FROM or not self.can_fit():
+            return [self.candidate("ewma", closing=False)]
+        if plan.bound == "crc":
+            return [self._chosen_on_training()]
+        return [
+            self.candidate("ewma", closing=False, share=0.5),
+            self.candidate("posterior", closing=True, share=0.5),
+        ]
+
+    def _chosen_on_training(self) -> Candidate:
+        """Compare on a third of the fitting split, by area under the curve of M, and refit none."""
+        if self._trained is not None:
+            return self._trained
+        part = self.trajectories.take(self.fit)
+        third = split_groups(part, 1.0 / 3.0, np.random.default_rng([self.plan.seed, 2]))
+        judge = np.zeros(self.trajectories.n, dtype=bool)
+        judge[np.flatnonzero(self.fit)] = third
+        posterior, _ = self._statistic("posterior", closing=True, fit=self.fit & ~judge)
+        paths = posterior.paths(self.trajectories, self.plan.missing, self.features())
+        learned = Candidate(
+            posterior, paths, paths.maxima(self.trajectories.starts), self.held, 1.0
+        )
+        plain = self.candidate("ewma", closing=False)
+        plain = Candidate(plain.statistic, plain.paths, plain.maxima, self.held, 1.0)
+        safe = self.trajectories.safe
+        best: Candidate = max(
+            (plain, learned),
+            key=lambda c: _area(c.maxima[judge & safe], c.maxima[judge & ~safe]),
+        )
+        self._trained = best
+        return best
+
+    def _statistic(self, name: str, *, closing: bool, fit: Bools) -> tuple[Statistic, bool]:
+        kind, safe = self.plan.signal.kind, self.trajectories
+        statistic: Statistic
+        if name == "min_score":
+            statistic, fitted = MinScore(kind=kind), False
+        elif name == "ewma":
+            statistic, fitted = Ewma(kind=kind), False
+        elif name == "per_step_quantile":
+            statistic, fitted = fit_per_step_quantile(safe, self.features(), fit, kind), True
+        elif name == "posterior":
+            statistic, fitted = fit_posterior(safe, self.features(), fit, kind), True
+        else:
+            raise InputError(f"statistic {name!r} is unknown")
+        if not closing:
+            return statistic, fitted
+        check = fit_closing(self.trajectories, self.features(), fit, statistic)
+        return msgspec.structs.replace(statistic, closing=check), True
+
+
+def _area(safe: Floats, unsafe: Floats) -> float:
+    """P(M of an unsafe trajectory > M of a safe one), ties half; 0.5 where a class is absent."""
+    if not len(safe) or not len(unsafe):
+        return 0.5
+    ordered = np.sort(safe)
+    below = np.searchsorted(ordered, unsafe, side="left")
+    up_to = np.searchsorted(ordered, unsafe, side="right")
+    return float((below + up_to).mean() / (2.0 * len(safe)))
+
+
+def choose(members: list[Member], objective: Objective, risk: Risk) -> int:
+    """Index of the member to run.
+
+    For false alarms: the most powerful, the one that saves most, or, balanced, the most powerful
+    of those that keep at least `SAVED_KEPT` of the best saving. For missed detections the power is
+    promised already: the one with the fewest false alarms.
+    """
+    if risk == "missed_detection":
+        return min(range(len(members)), key=lambda j: _known(members[j].false_alarms, 1.0))
+    power = [_known(m.power, 0.0) for m in members]
+    saved = [_known(m.saved, 0.0) for m in members]
+    everyone = range(len(members))
+    if objective == "power":
+        return max(everyone, key=lambda j: (power[j], saved[j]))
+    if objective == "saved":
+        return max(everyone, key=lambda j: (saved[j], power[j]))
+    keep = [j for j in everyone if saved[j] >= SAVED_KEPT * max(saved)]
+    return max(keep, key=lambda j: (power[j], saved[j]))
+
+
+def _known(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
