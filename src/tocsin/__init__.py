@@ -1,3 +1,113 @@
-"""An alarm, with a stated error guarantee, for what a language model is writing."""
+"""An alarm, with a stated error guarantee, for what a language model is writing.
+
+>>> import tocsin
+>>> calibration = tocsin.testing.example_calibration(epsilon=0.1, delta=0.1)
+>>> session = tocsin.Monitor(calibration).session()
+>>> [session.step(score).alarm for score in (0.9, 0.8, 0.01)]
+[False, False, True]
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from tocsin import testing
+    from tocsin.api import calibrate, evaluate, load, read, save
+    from tocsin.errors import (
+        CalibrationDamaged,
+        CalibrationInfeasible,
+        CalibrationMismatch,
+        InputError,
+        MissingExtra,
+        MissingScore,
+        SessionMisuse,
+        TocsinError,
+    )
+    from tocsin.model import Decision, Signal
+    from tocsin.monitor import Monitor, Session, replay
+    from tocsin.risk.calibration import Calibration
+    from tocsin.risk.guarantee import Guarantee, guarantee
+    from tocsin.risk.plan import Plan
+    from tocsin.risk.signature import sign, verify
+    from tocsin.risk.trajectories import Trajectories, from_columns
+
+_HOME = {
+    "Calibration": "tocsin.risk.calibration",
+    "CalibrationDamaged": "tocsin.errors",
+    "CalibrationInfeasible": "tocsin.errors",
+    "CalibrationMismatch": "tocsin.errors",
+    "Decision": "tocsin.model",
+    "Guarantee": "tocsin.risk.guarantee",
+    "InputError": "tocsin.errors",
+    "MissingExtra": "tocsin.errors",
+    "MissingScore": "tocsin.errors",
+    "Monitor": "tocsin.monitor",
+    "Plan": "tocsin.risk.plan",
+    "Session": "tocsin.monitor",
+    "SessionMisuse": "tocsin.errors",
+    "Signal": "tocsin.model",
+    "TocsinError": "tocsin.errors",
+    "Trajectories": "tocsin.risk.trajectories",
+    "calibrate": "tocsin.api",
+    "evaluate": "tocsin.api",
+    "from_columns": "tocsin.risk.trajectories",
+    "guarantee": "tocsin.risk.guarantee",
+    "load": "tocsin.api",
+    "read": "tocsin.api",
+    "replay": "tocsin.monitor",
+    "save": "tocsin.api",
+    "sign": "tocsin.risk.signature",
+    "verify": "tocsin.risk.signature",
+}
+"""Where each public name lives; it is imported when first used, so that a monitor starts fast."""
+
+__all__ = [
+    "Calibration",
+    "CalibrationDamaged",
+    "CalibrationInfeasible",
+    "CalibrationMismatch",
+    "Decision",
+    "Guarantee",
+    "InputError",
+    "MissingExtra",
+    "MissingScore",
+    "Monitor",
+    "Plan",
+    "Session",
+    "SessionMisuse",
+    "Signal",
+    "TocsinError",
+    "Trajectories",
+    "calibrate",
+    "evaluate",
+    "from_columns",
+    "guarantee",
+    "load",
+    "read",
+    "replay",
+    "save",
+    "sign",
+    "testing",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
+    if name == "testing":
+        return importlib.import_module("tocsin.testing")
+    if name not in _HOME:
+        msg = f"module 'tocsin' has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

@@ -25,6 +25,10 @@ from tocsin.risk.trajectories import Trajectories
 Progress = Callable[[int, int], None]
 
 
+def no_progress(_done: int, _total: int) -> None:
+    """Tell nobody."""
+
+
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """How to evaluate.
 
@@ -122,7 +126,7 @@ def evaluate(
     setting: Setting,
     *,
     library_version: str,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
 ) -> Report:
     """Evaluate all monitors side by side.
 
@@ -144,7 +148,8 @@ def evaluate(
     for done, (split, result) in enumerate(_run(trajectories, setting), start=1):
         outcomes[split] = result
         progress(done, setting.splits)
-    rows, segments = [], []
+    rows: list[Row] = []
+    segments: list[SegmentRate] = []
     for i, contestant in enumerate(chosen):
         for j, epsilon in enumerate(setting.plan.epsilons):
             cell = [outcomes[split][i][j] for split in range(setting.splits)]
@@ -191,9 +196,7 @@ def calibration_count(trajectories: Trajectories, setting: Setting) -> int:
     return round(setting.calibration_share * trajectories.n)
 
 
-def _run(
-    trajectories: Trajectories, setting: Setting
-) -> Iterator[tuple[int, list[list[Outcome]]]]:
+def _run(trajectories: Trajectories, setting: Setting) -> Iterator[tuple[int, list[list[Outcome]]]]:
     """Yield (split, outcomes per contestant and epsilon), in any order."""
     table = feature_table(trajectories, setting.plan.signal.kind)
     if setting.jobs == 1 or setting.splits == 1:

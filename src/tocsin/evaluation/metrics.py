@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -18,8 +18,7 @@ Bools = NDArray[np.bool_]
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    One monitor at one epsilon on one split.
+    """One monitor at one epsilon on one split.
 
     Args:
         refused: no threshold could be given; then it never alarms and every rate is 0.
@@ -32,7 +31,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         after_onset: share of detected unsafe with known onset whose alarm came at it or later.
         onset_lag_steps: steps from onset to alarm, mean over those that came at it or later.
         violated: the realised risk on the test set exceeds epsilon.
-        violation_nominal: probability of that for a continuous statistic, given the class sizes.
+        violation_nominal: probability of that for a continuous statistic, given the class sizes;
+            summed over the monitors tried where one of several was chosen.
         n_calibration: units of the protected class behind the threshold.
         chosen: label of the statistic in force.
         segments: per segment (safe, safe with alarm, unsafe, unsafe with alarm).
@@ -62,19 +62,19 @@ def measure(
     *,
     risk: Risk,
     epsilon: float,
-    n: int,
-    errors: float,
+    behind: Sequence[tuple[int, float]],
+    n_calibration: int,
     chosen: str,
 ) -> Outcome:
-    """
-    Measure one monitor on the test part.
+    """Measure one monitor on the test part.
 
     Args:
         trajectories: the whole data set.
         rung: where the monitor alarms.
         test: shape (n,), the test part.
         risk, epsilon: what was promised.
-        n, errors: units behind the threshold and how many of them it allows in error.
+        behind: (n, k) of every monitor tried; empty where no threshold was calibrated.
+        n_calibration: units behind the threshold in force.
         chosen: label of the statistic.
     """
     safe, unsafe = test & trajectories.safe, test & ~trajectories.safe
@@ -96,16 +96,19 @@ def measure(
         after_onset=_mean(lag >= 0),
         onset_lag_steps=_mean(lag[lag >= 0]),
         violated=bool(realised > epsilon),
-        violation_nominal=nominal_violation(n_test, n, errors, epsilon),
-        n_calibration=n,
+        violation_nominal=(
+            min(1.0, sum(nominal_violation(n_test, n, k, epsilon) for n, k in behind))
+            if behind
+            else math.nan
+        ),
+        n_calibration=n_calibration,
         chosen=chosen,
         segments=_by_segment(trajectories, rung, safe, unsafe),
     )
 
 
 def nominal_violation(n_test: int, n: int, errors: float, epsilon: float) -> float:
-    """
-    P(more than epsilon n_test errors among n_test), for a continuous statistic.
+    """P(more than epsilon n_test errors among n_test), for a continuous statistic.
 
     The count is BetaBinomial(n_test, k + 1, n - k): a finite test set exceeds epsilon more often
     than the true rate does. NaN where the unit's loss is not 0 or 1.
@@ -114,7 +117,7 @@ def nominal_violation(n_test: int, n: int, errors: float, epsilon: float) -> flo
         >>> round(nominal_violation(275, 290, 21, 0.1), 2)
         0.17
     """
-    if errors != int(errors) or not 0 <= errors < n or n_test == 0:
+    if not 0 <= errors < n or errors % 1.0 != 0.0 or n_test == 0:
         return math.nan
     a, b = errors + 1.0, n - errors
     j = np.arange(n_test + 1, dtype=float)
@@ -126,7 +129,7 @@ def nominal_violation(n_test: int, n: int, errors: float, epsilon: float) -> flo
     return float(np.exp(log_pmf)[j / n_test > epsilon].sum())
 
 
-def _mean(values: NDArray[np.generic]) -> float:
+def _mean(values: Bools | NDArray[np.float64]) -> float:
     return float(np.mean(values)) if len(values) else math.nan
 
 

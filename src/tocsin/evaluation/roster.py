@@ -57,7 +57,9 @@ ROSTER: tuple[Contestant, ...] = (
     Contestant("per_step_exact", "per_step_quantile", "exact", "a threshold for each step"),
     Contestant("ewma_exact", "ewma", "exact", "running average, no training"),
     Contestant("posterior_exact", "posterior", "exact", "learned P(unsafe | prefix)"),
-    Contestant("closing_exact", "posterior", "exact", "the same with a closing check", closing=True),
+    Contestant(
+        "closing_exact", "posterior", "exact", "the same with a closing check", closing=True
+    ),
     Contestant("auto", "auto", "exact", "learn-then-test, the objective asked for"),
     Contestant("auto_power", "auto", "exact", "the same, most power", objective="power"),
     Contestant("auto_saved", "auto", "exact", "the same, most tokens saved", objective="saved"),
@@ -141,8 +143,8 @@ class Split:
                     self.test,
                     risk=level.risk,
                     epsilon=level.epsilon,
-                    n=member.n,
-                    errors=member.errors,
+                    behind=[(m.n, m.errors) for m in level.members],
+                    n_calibration=member.n,
                     chosen=member.label,
                 )
             )
@@ -169,16 +171,18 @@ class Split:
             return Outcome(refused=True, n_calibration=found.n)
         lam, k = found
         n = int((held & trajectories.safe).sum())
-        return self._measure(paths, lam, epsilon, n, float(k))
+        return self._measure(paths, lam, epsilon, n, [(n, float(k))])
 
     def _ville(self, epsilon: float) -> Outcome:
         model, paths = self._ratio("all")
         if model is None:
             return Outcome(refused=True)
         n = int((self.workshop.calibration & self.workshop.trajectories.safe).sum())
-        return self._measure(paths, ville_threshold(epsilon), epsilon, n, np.nan)
+        return self._measure(paths, ville_threshold(epsilon), epsilon, n, [])
 
-    def _measure(self, paths: Paths, lam: float, epsilon: float, n: int, k: float) -> Outcome:
+    def _measure(
+        self, paths: Paths, lam: float, epsilon: float, n: int, behind: list[tuple[int, float]]
+    ) -> Outcome:
         trajectories, risk = self.workshop.trajectories, _FALSE_ALARM
         return measure(
             trajectories,
@@ -186,11 +190,10 @@ class Split:
             self.test,
             risk=risk,
             epsilon=epsilon,
-            n=n,
-            errors=k,
+            behind=behind,
+            n_calibration=n,
             chosen="density_ratio",
         )
 
 
 _FALSE_ALARM: Risk = "false_alarm"
-

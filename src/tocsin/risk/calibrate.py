@@ -164,7 +164,11 @@ def n_units(workshop: Workshop, unit: Unit, risk: Risk) -> int:
     """Units of the protected class in the whole calibration set."""
     trajectories = workshop.trajectories
     among = workshop.calibration & _protected(trajectories, risk)
-    return int(among.sum()) if unit == "trajectory" else len(np.unique(trajectories.group_codes[among]))
+    return (
+        int(among.sum())
+        if unit == "trajectory"
+        else len(np.unique(trajectories.group_codes[among]))
+    )
 
 
 def _local_deltas(workshop: Workshop, unit: Unit, risk: Risk) -> dict[int, dict[float, float]]:

@@ -87,7 +87,7 @@ class Workshop:
     def with_plan(self, plan: Plan) -> Workshop:
         """Return the same split and the same fitted candidates, for another bound or objective."""
         twin = copy(self)
-        twin.plan, twin._trained = plan, None
+        twin.plan, twin._trained = plan, None  # noqa: SLF001 - our own copy
         return twin
 
     def candidate(self, name: str, *, closing: bool, share: float = 1.0) -> Candidate:

@@ -1,0 +1,82 @@
+"""`tocsin calibrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from tocsin import __version__, api
+from tocsin.cli import options, show
+from tocsin.cli.terminal import err, out, plain
+from tocsin.errors import CalibrationInfeasible, InputError
+from tocsin.model import Refusal
+from tocsin.risk.calibrate import calibrate
+
+
+@click.command("calibrate", short_help="Find a threshold that keeps a promise.")
+@click.argument("data")
+@click.option("--out", "target", metavar="FILE", help="Write the calibration here.")
+@click.option(
+    "--risk",
+    type=click.Choice(["false-alarm", "missed-detection", "both"]),
+    default="false-alarm",
+    show_default=True,
+    help="Which error is controlled.",
+)
+@click.option(
+    "--epsilon-missed",
+    type=float,
+    default=None,
+    help="With --risk both: the level for missed detections.",
+)
+@options.plan_options
+@options.statistic_option
+@click.option("--closing", is_flag=True, help="Add a check at the end of the output.")
+@click.option("--simultaneous", is_flag=True, help="All certificates hold together.")
+@click.option("--per-segment", is_flag=True, help="A threshold for each segment, if n allows.")
+@click.option("--sign", "sign_key", metavar="KEY.pem", help="Sign with this Ed25519 key.")
+@options.signal_options
+@options.data_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(data: str, target: str | None, sign_key: str | None, *, as_json: bool,
+            **given: Any) -> None:  # fmt: skip
+    """Find the threshold that keeps a promise, on the labelled trajectories in DATA.
+
+    Rows are steps: trajectory_id, step, score (higher = safer), label (1 safe, 0 unsafe), and
+    where there are any group, segment, tokens, onset_step. Parquet, CSV or JSONL.
+    """
+    read = {k: given.pop(k) for k in ("layout", "columns", "score_column", "segment_column")}
+    identity = {
+        k: given.pop(k) for k in ("signal", "verifier", "verifier_version", "step_definition")
+    }
+    plan = options.make_plan(signal=options.make_signal(**identity), **given)
+    trajectories = options.read_data(data, **read)
+    made = calibrate(trajectories, plan, library_version=__version__)
+    if isinstance(made, Refusal):
+        raise CalibrationInfeasible(made)
+    if sign_key is not None:
+        from tocsin.risk.signature import sign
+
+        made = sign(made, _key(sign_key))
+    if target is not None:
+        api.save(made, target)
+    if as_json:
+        click.echo(msgspec.json.encode(show.calibration_json(made, target)))
+        return
+    console = out()
+    for part in show.calibration_parts(made):
+        console.print(part)
+    for refused in made.refused:
+        err().print(f"refused: {plain(refused.sentence())}", markup=False)
+    where = f"written to {target}" if target else "not written: give --out FILE to keep it"
+    console.print(f"{made.digest}, {plain(where)}", markup=False)
+
+
+def _key(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as e:
+        raise InputError(f"cannot read the key {path!r}: {e.strerror}") from None

@@ -1,0 +1,121 @@
+"""`tocsin explain`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+from rich.padding import Padding
+from rich.text import Text
+
+from tocsin import api
+from tocsin.cli import show
+from tocsin.cli.terminal import number, out, percent, plain, table
+from tocsin.risk.calibration import Calibration, Certificate
+from tocsin.risk.guarantee import BREAKS, of_certificate, planning_table
+
+_PREVALENCES = (0.001, 0.01, 0.05, 0.2)
+
+
+@click.command("explain", short_help="Say what a calibration promises.")
+@click.argument("calibration")
+@click.option("--epsilon", type=float, default=None, help="Only this certificate.")
+@click.option(
+    "--prevalence",
+    "prevalences",
+    type=float,
+    multiple=True,
+    help="Share of unsafe outputs in your traffic; may be repeated.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(calibration: str, epsilon: float | None, prevalences: tuple[float, ...], *,
+            as_json: bool) -> None:  # fmt: skip
+    """Say in plain words what CALIBRATION promises, what would break it, and what it costs."""
+    made = api.load(calibration)
+    chosen = [c for c in made.certificates if epsilon is None or c.epsilon == epsilon]
+    if not chosen:
+        made.certificate(epsilon)
+    found = [_explained(made, c, prevalences or _PREVALENCES) for c in chosen]
+    if as_json:
+        summary = {
+            "digest": made.digest,
+            "signal": made.signal,
+            "missing": made.missing,
+            "unit": made.unit,
+            "data": made.data,
+            "certificates": show.finite(found),
+            "curve": show.finite(msgspec.to_builtins(made.curve)),
+            "breaks": list(BREAKS),
+        }
+        click.echo(msgspec.json.encode(summary))
+        return
+    _print(made, chosen, found)
+
+
+def _explained(made: Calibration, c: Certificate, prevalences: tuple[float, ...]) -> dict[str, Any]:
+    words = of_certificate(made, c)
+    measured = c.member.power is not None and c.member.false_alarms is not None
+    return {
+        **msgspec.to_builtins(c),
+        "sentence": words.sentence(),
+        "warnings": words.warnings(),
+        "expected_rate": words.expected_rate,
+        "forecast_per_1000": words.forecast,
+        "power_interval": (words.power_low, words.power_high),
+        "at_prevalence": [words.at_prevalence(p) for p in prevalences] if measured else [],
+        "planning": planning_table(c.bound, c.epsilon, c.delta),
+    }
+
+
+def _print(made: Calibration, chosen: list[Certificate], found: list[dict[str, Any]]) -> None:
+    console = out()
+    s = made.signal
+    console.print(Text(plain(
+        f"{made.digest}\nsignal: {s.kind}, verifier {s.verifier} {s.verifier_version}, "
+        f"step {s.step_definition}; missing scores: {made.missing}; "
+        f"{'signed' if made.signature else 'not signed'}\n"
+    )))  # fmt: skip
+    for c, words in zip(chosen, found, strict=True):
+        console.print(Text(words["sentence"]))
+        for warning in words["warnings"]:
+            console.print(Text(f"warning: {plain(warning)}", style="bold"))
+        console.print(Padding(show.members_table(c), (1, 0, 0, 2)))
+        console.print(Padding(show.segments_table(c), (1, 0, 0, 2)))
+        _print_prevalence(words)
+        rows = [
+            [p["tightness"], str(p["n"]), percent(p["expected_rate"])] for p in words["planning"]
+        ]
+        title = "how many labelled trajectories of the protected class buy how much"
+        columns = ["expected rate reaches", "n needed", "expected rate"]
+        console.print(Padding(table(title, columns, rows), (1, 0, 1, 2)))
+    if made.curve:
+        _print_curve(made)
+    console.print(Text("What would break the promise:"))
+    for reason in BREAKS:
+        console.print(Padding(Text(f"- {reason}"), (0, 0, 0, 2)))
+
+
+def _print_prevalence(words: dict[str, Any]) -> None:
+    if not words["at_prevalence"]:
+        return
+    rows = [
+        [percent(p["prevalence"]), number(p["alarms_per_1000"], 1),
+         number(p["true_alarms_per_1000"], 1), number(p["missed_per_1000"], 1),
+         percent(p["precision"])]
+        for p in words["at_prevalence"]
+    ]  # fmt: skip
+    title = "per 1,000 requests, at the power measured here"
+    columns = ["unsafe share", "alarms", "of them true", "missed", "precision"]
+    out().print(Padding(table(title, columns, rows), (1, 0, 0, 2)))
+
+
+def _print_curve(made: Calibration) -> None:
+    rows = [
+        [f"{p.epsilon:g}", number(p.errors, 0), number(p.threshold, 4),
+         number(p.errors_joint, 0), number(p.threshold_joint, 4), percent(p.power), p.certified]
+        for p in made.curve
+    ]  # fmt: skip
+    title = "the same monitor at other levels; switch only to a certified point"
+    columns = ["epsilon", "k alone", "threshold", "k joint", "threshold", "power", "certified"]
+    out().print(Padding(table(title, columns, rows), (0, 0, 1, 0)))

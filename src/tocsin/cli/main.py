@@ -1,0 +1,71 @@
+"""`tocsin`: the entry point, and how errors leave it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from tocsin import __version__
+from tocsin.cli.terminal import plain
+from tocsin.errors import TocsinError
+
+_COMMANDS = {
+    "calibrate": "Find the threshold that keeps a promise, on labelled trajectories.",
+    "monitor": "Watch scores from standard input and say when to stop.",
+    "evaluate": "Compare all monitors on repeated splits of labelled trajectories.",
+    "explain": "Say in plain words what a calibration promises, and what it does not.",
+    "demo": "Calibrate, watch a stream and evaluate, on real scores or a closed-form world.",
+}
+
+
+class _Lazy(click.Group):
+    """Import a command only when it is used, so that `tocsin monitor` starts fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(
+        self,
+        ctx: click.Context,
+        cmd_name: str,
+    ) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"tocsin.cli.{cmd_name}").command
+        return command
+
+    def format_commands(
+        self,
+        ctx: click.Context,
+        formatter: click.HelpFormatter,
+    ) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tocsin")
+def cli() -> None:
+    """An alarm, with a stated error guarantee, for what a language model is writing."""
+
+
+def main() -> None:
+    """Run the command line; an expected error is one line on stderr and exit status 1."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as e:
+        sys.exit(e.exit_code)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(e.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except TocsinError as e:
+        click.echo(f"error: {plain(str(e))}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)

@@ -1,0 +1,128 @@
+"""`tocsin monitor`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import click
+import msgspec
+
+from tocsin import api
+from tocsin.errors import InputError, TocsinError
+from tocsin.limits import LINE_BYTES_MAX, OPEN_SESSIONS_MAX
+from tocsin.model import Decision
+from tocsin.monitor import Monitor, Session
+
+
+class Line(msgspec.Struct, kw_only=True):
+    """One line of input.
+
+    Args:
+        trajectory_id: which response.
+        score: of the prefix up to this step; null where the verifier gave none; left out on a
+            line that only ends the response.
+        end: the response is complete.
+        segment: on the first line of a response, the segment that it belongs to.
+    """
+
+    trajectory_id: str | int
+    score: float | msgspec.UnsetType | None = msgspec.UNSET
+    end: bool = False
+    segment: str | None = None
+
+
+@click.command("monitor", short_help="Watch scores and say when to stop.")
+@click.argument("calibration")
+@click.option("--epsilon", type=float, default=None, help="Which certificate, if several.")
+@click.option("--verifier", default=None, help="Refuse a calibration for another verifier.")
+@click.option("--verifier-version", default=None, help="Refuse another version of it.")
+@click.option("--step-definition", default=None, help="Refuse another step definition.")
+@click.option("--trust", metavar="KEY.pem", help="Refuse unless signed by this Ed25519 key.")
+def command(calibration: str, epsilon: float | None, verifier: str | None,
+            verifier_version: str | None, step_definition: str | None,
+            trust: str | None) -> None:  # fmt: skip
+    """Watch scores: JSON lines in, a decision a line out, as they come.
+
+    Input: {"trajectory_id": "r1", "score": 0.93}, and "end": true on the last line of a response.
+    Responses may be interleaved. A line that cannot be used is answered with an "error", changes
+    nothing else, and makes the exit status 1.
+    """
+    made = api.load(calibration, {
+        "verifier": verifier,
+        "verifier_version": verifier_version,
+        "step_definition": step_definition,
+    })  # fmt: skip
+    if trust is not None:
+        from tocsin.risk.signature import verify
+
+        verify(made, Path(trust).read_bytes())
+    failed = watch(Monitor(made, epsilon=epsilon), sys.stdin.buffer, sys.stdout.buffer)
+    if failed:
+        sys.exit(1)
+
+
+def watch(monitor: Monitor, source: IO[bytes], sink: IO[bytes]) -> int:
+    """Answer every line of `source` on `sink`; return how many could not be used."""
+    sessions: dict[str | int, Session] = {}
+    encoder, failed = msgspec.json.Encoder(), 0
+    for number, raw in _lines(source):
+        name: str | int | None = None
+        try:
+            line = _parse(raw)
+            name = line.trajectory_id
+            answers = [
+                {"trajectory_id": name, **msgspec.structs.asdict(d)}
+                for d in _feed(monitor, sessions, line)
+            ]
+        except TocsinError as e:
+            failed += 1
+            answers = [{"trajectory_id": name, "line": number, "error": str(e)}]
+        sink.write(b"".join(encoder.encode(a) + b"\n" for a in answers))
+        sink.flush()
+    if sessions:
+        click.echo(f"{len(sessions)} response(s) did not end before the input did", err=True)
+    return failed
+
+
+def _lines(source: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yield numbered lines that are not blank; an overlong one is cut and will not parse."""
+    number = 0
+    while raw := source.readline(LINE_BYTES_MAX + 1):
+        number += 1
+        while len(raw) > LINE_BYTES_MAX and not raw.endswith(b"\n"):
+            rest = source.readline(LINE_BYTES_MAX)
+            if not rest or rest.endswith(b"\n"):
+                break
+        if raw.strip():
+            yield number, raw
+
+
+def _parse(raw: bytes) -> Line:
+    if len(raw) > LINE_BYTES_MAX:
+        raise InputError(f"the line is longer than {LINE_BYTES_MAX} bytes")
+    try:
+        return msgspec.json.decode(raw, type=Line)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as e:
+        raise InputError(f"the line cannot be read: {e}") from None
+
+
+def _feed(monitor: Monitor, sessions: dict[str | int, Session], line: Line) -> list[Decision]:
+    """Give one line to its session; the decisions that follow."""
+    session = sessions.get(line.trajectory_id)
+    if session is None:
+        if len(sessions) >= OPEN_SESSIONS_MAX:
+            raise InputError(f"{OPEN_SESSIONS_MAX} responses are open; end some first")
+        session = monitor.session(segment=line.segment)
+    if line.score is msgspec.UNSET and not line.end:
+        raise InputError("the line has neither a score nor an end")
+    out = []
+    if not isinstance(line.score, msgspec.UnsetType):
+        out.append(session.step(line.score))
+        sessions[line.trajectory_id] = session
+    if line.end:
+        out.append(session.close())
+        sessions.pop(line.trajectory_id, None)
+    return out

@@ -1,0 +1,100 @@
+"""Writing to a terminal: hostile names made visible, tables, progress."""
+
+from __future__ import annotations
+
+import math
+import sys
+import unicodedata
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from tocsin.evaluation.evaluate import no_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def plain(text: str) -> str:
+    r"""Make control, bidirectional and other invisible characters visible, new lines kept.
+
+    Names come from data files, and data files from models: they must not drive the terminal.
+
+    Example:
+        >>> plain("a\x1b[31mb")
+        'a\\x1b[31mb'
+    """
+    return "".join(
+        c if c == "\n" or unicodedata.category(c) not in _HIDDEN else _escaped(c) for c in text
+    )
+
+
+def _escaped(c: str) -> str:
+    return c.encode("unicode_escape").decode("ascii")
+
+
+def out() -> Console:
+    """Return the console for results."""
+    return Console(highlight=False, soft_wrap=False)
+
+
+def err() -> Console:
+    """Return the console for progress and warnings."""
+    return Console(stderr=True, highlight=False)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Make a quiet table: first column left, the others right."""
+    made = Table(title=Text(plain(title)), title_justify="left", box=None, pad_edge=False)
+    for i, column in enumerate(columns):
+        made.add_column(
+            Text(column),
+            justify="left" if i == 0 else "right",
+            header_style="bold",
+            no_wrap=i == 0,
+        )
+    for row in rows:
+        made.add_row(*[Text(plain(cell)) for cell in row])
+    return made
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Format a number as people read it; a dash where there is none."""
+    if value is None or math.isnan(value):
+        return "-"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return f"{value:.{digits}f}"
+
+
+def percent(value: float | None) -> str:
+    """Format a share as percent; a dash where there is none."""
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{100.0 * value:.1f} %"
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on stderr where that is a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield no_progress
+        return
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err(),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
