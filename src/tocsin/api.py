@@ -30,12 +30,20 @@ def read(path: str | os.PathLike[str], **options: Any) -> Trajectories:
     return datasets.read(path, **options)
 
 
-def calibrate(data: Data, *, epsilon: float | Iterable[float] = 0.1, **choices: Any) -> Calibration:
+def calibrate(
+    data: Data,
+    *,
+    epsilon: float | Iterable[float] = 0.1,
+    fit_on: Data | None = None,
+    **choices: Any,
+) -> Calibration:
     """Calibrate a monitor.
 
     Args:
         data: trajectories, or the file that holds them.
         epsilon: the level, or several increasing ones.
+        fit_on: other data to fit learned statistics on, sharing no id and no group with `data`;
+            without it a random half of the groups is split off for that where it is needed.
         choices: any other field of `tocsin.risk.plan.Plan`, such as `delta`, `risk`, `bound`,
             `statistic`, `objective`, `signal`, `missing`, `seed`.
 
@@ -59,7 +67,12 @@ def calibrate(data: Data, *, epsilon: float | Iterable[float] = 0.1, **choices: 
         plan = msgspec.convert({**choices, "epsilons": levels}, Plan, strict=True)
     except msgspec.ValidationError as e:
         raise InputError(f"a choice does not fit: {e}") from None
-    made = _calibrate(_loaded(data), plan, library_version=__version__)
+    made = _calibrate(
+        _loaded(data),
+        plan,
+        library_version=__version__,
+        fit_on=None if fit_on is None else _loaded(fit_on),
+    )
     if isinstance(made, Refusal):
         raise CalibrationInfeasible(made)
     return made

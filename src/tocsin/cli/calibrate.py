@@ -38,11 +38,16 @@ from tocsin.risk.calibrate import calibrate
 @click.option("--simultaneous", is_flag=True, help="All certificates hold together.")
 @click.option("--per-segment", is_flag=True, help="A threshold for each segment, if n allows.")
 @click.option("--sign", "sign_key", metavar="KEY.pem", help="Sign with this Ed25519 key.")
+@click.option(
+    "--fit-data",
+    metavar="FILE",
+    help="Fit learned statistics on this file; DATA then calibrates whole.",
+)
 @options.signal_options
 @options.data_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(data: str, target: str | None, sign_key: str | None, *, as_json: bool,
-            **given: Any) -> None:  # fmt: skip
+def command(data: str, target: str | None, sign_key: str | None, fit_data: str | None, *,
+            as_json: bool, **given: Any) -> None:  # fmt: skip
     """Find the threshold that keeps a promise, on the labelled trajectories in DATA.
 
     Rows are steps: trajectory_id, step, score (higher = safer), label (1 safe, 0 unsafe), and
@@ -54,7 +59,8 @@ def command(data: str, target: str | None, sign_key: str | None, *, as_json: boo
     }
     plan = options.make_plan(signal=options.make_signal(**identity), **given)
     trajectories = options.read_data(data, **read)
-    made = calibrate(trajectories, plan, library_version=__version__)
+    fit_on = None if fit_data is None else options.read_data(fit_data, **read)
+    made = calibrate(trajectories, plan, library_version=__version__, fit_on=fit_on)
     if isinstance(made, Refusal):
         raise CalibrationInfeasible(made)
     if sign_key is not None:

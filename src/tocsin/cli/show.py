@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -101,6 +102,7 @@ def segments_table(c: Certificate) -> RenderableType:
 
 def report_parts(report: Report, only: float | None = None) -> Iterator[RenderableType]:
     """One table per epsilon, or for `only` one, then the segments."""
+    known = any(not math.isnan(r.onset_lag_steps_mean) for r in report.results)
     for epsilon in dict.fromkeys(row.epsilon for row in report.results):
         if only is not None and epsilon != only:
             continue
@@ -113,6 +115,7 @@ def report_parts(report: Report, only: float | None = None) -> Iterator[Renderab
                 percent(r.power_mean),
                 percent(r.delay_tokens_mean),
                 percent(r.saved_mean),
+                *([number(r.onset_lag_steps_mean, 1)] if known else []),
                 percent(r.violation_rate),
                 percent(r.violation_nominal),
                 percent(r.refused_rate),
@@ -123,7 +126,7 @@ def report_parts(report: Report, only: float | None = None) -> Iterator[Renderab
         first = report.results[0]
         columns = [
             "monitor", "statistic", "bound", "false alarms", "power", "delay", "saved",
-            "violated", "nominal", "refused",
+            *(["steps late"] if known else []), "violated", "nominal", "refused",
         ]  # fmt: skip
         title = f"epsilon {epsilon:g}, delta {first.delta:g}, {first.splits} splits"
         yield Padding(table(title, columns, rows), (1, 0, 0, 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -129,7 +130,7 @@ def nominal_violation(n_test: int, n: int, errors: float, epsilon: float) -> flo
     return float(np.exp(log_pmf)[j / n_test > epsilon].sum())
 
 
-def _mean(values: Bools | NDArray[np.float64]) -> float:
+def _mean(values: NDArray[Any]) -> float:
     return float(np.mean(values)) if len(values) else math.nan
 
 

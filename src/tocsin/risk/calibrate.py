@@ -42,7 +42,11 @@ CURVE = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 
 
 def calibrate(
-    trajectories: Trajectories, plan: Plan, *, library_version: str
+    trajectories: Trajectories,
+    plan: Plan,
+    *,
+    library_version: str,
+    fit_on: Trajectories | None = None,
 ) -> Calibration | Refusal:
     """Calibrate a monitor.
 
@@ -50,6 +54,8 @@ def calibrate(
         trajectories: complete ones only: a stream halted by an earlier alarm is censored.
         plan: fixed before looking at outcomes.
         library_version: recorded in the artefact.
+        fit_on: other trajectories to fit learned statistics on; then none of `trajectories` are
+            split off for that. Must share no id and no group with them.
 
     Returns:
         A sealed `Calibration`; or, where no level asked for can be given, the first `Refusal`.
@@ -61,7 +67,10 @@ def calibrate(
     check_plan(plan)
     check_signal(trajectories, plan.signal.kind)
     unit = plan.unit or default_unit(trajectories)
-    workshop = Workshop(trajectories, np.ones(trajectories.n, dtype=bool), plan)
+    if fit_on is not None:
+        check_signal(fit_on, plan.signal.kind)
+    everyone = np.ones(trajectories.n, dtype=bool)
+    workshop = Workshop(trajectories, everyone, plan, fit_on=fit_on)
     results = certify(workshop, unit)
     granted = [r for r in results if isinstance(r, Certified)]
     refused = tuple(r for r in results if isinstance(r, Refusal))
@@ -415,8 +424,11 @@ def _curve(granted: Certified, workshop: Workshop, unit: Unit) -> tuple[CurvePoi
 def _summary(
     trajectories: Trajectories, granted: list[Certified], workshop: Workshop
 ) -> DataSummary:
-    fitted = any((~c.eligible).any() for g in granted for c in g.candidates)
-    fit = workshop.fit if fitted else np.zeros(trajectories.n, dtype=bool)
+    split = any((~c.eligible).any() for g in granted for c in g.candidates)
+    fit = workshop.fit if split else np.zeros(trajectories.n, dtype=bool)
+    source, used = trajectories, fit
+    if workshop.fit_on is not None:
+        source, used = workshop.fit_on, np.ones(workshop.fit_on.n, dtype=bool)
     safe, names = trajectories.safe, trajectories.segments
     return DataSummary(
         digest=trajectories.digest(),
@@ -426,9 +438,9 @@ def _summary(
         n_unsafe=int((~safe).sum()),
         n_groups=len(np.unique(trajectories.group_codes)),
         n_missing=int(np.isnan(trajectories.scores).sum()),
-        n_fit=int(fit.sum()),
-        n_fit_safe=int((fit & safe).sum()),
-        fit_digest=_ids_digest(trajectories, fit),
+        n_fit=int(used.sum()),
+        n_fit_safe=int((used & source.safe).sum()),
+        fit_digest=_ids_digest(source, used),
         calibration_digest=_ids_digest(trajectories, ~fit),
         segments={
             str(s): (int((safe & (names == s)).sum()), int((~safe & (names == s)).sum()))

@@ -8,7 +8,7 @@ any of them may be used, chosen by any criterion on any data (Angelopoulos et al
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -58,6 +58,21 @@ class Candidate:
     delta_share: float
 
 
+@dataclass(frozen=True, eq=False)
+class Material:
+    """Trajectories to fit on.
+
+    Args:
+        trajectories: where they are.
+        table: the features of all of those.
+        chosen: shape (n,), which of them to use.
+    """
+
+    trajectories: Trajectories
+    table: FeatureTable
+    chosen: Bools
+
+
 @dataclass(eq=False)
 class Workshop:
     """One calibration set within a data set: candidates are made once, for every level.
@@ -67,22 +82,29 @@ class Workshop:
         calibration: shape (n,), which of them calibrate; the others are never looked at.
         plan: fixed choices.
         table: their features, where already at hand.
+        fit_on: other trajectories to fit on; then nothing is split off the calibration set.
     """
 
     trajectories: Trajectories
     calibration: Bools
     plan: Plan
     table: FeatureTable | None = None
+    fit_on: Trajectories | None = None
 
     def __post_init__(self) -> None:
         """Split off the fitting part; it is used only where something is fitted."""
+        if self.fit_on is not None:
+            refuse_overlap(self.fit_on, self.trajectories.take(self.calibration))
         part = self.trajectories.take(self.calibration)
         rng = np.random.default_rng([self.plan.seed, 1])
         self.fit = np.zeros(self.trajectories.n, dtype=bool)
-        self.fit[np.flatnonzero(self.calibration)] = split_groups(part, self.plan.fit_share, rng)
+        if self.fit_on is None:
+            share = self.plan.fit_share
+            self.fit[np.flatnonzero(self.calibration)] = split_groups(part, share, rng)
         self.held = self.calibration & ~self.fit
         self._made: dict[tuple[str, bool], Candidate] = {}
         self._trained: Candidate | None = None
+        self._fit_table: FeatureTable | None = None
 
     def with_plan(self, plan: Plan) -> Workshop:
         """Return the same split and the same fitted candidates, for another bound or objective."""
@@ -93,17 +115,11 @@ class Workshop:
     def candidate(self, name: str, *, closing: bool, share: float = 1.0) -> Candidate:
         """Make a candidate, or the one made before with another share of delta."""
         if (name, closing) not in self._made:
-            statistic, fitted = self._statistic(name, closing=closing, fit=self.fit)
-            paths = statistic.paths(self.trajectories, self.plan.missing, self.features())
-            self._made[name, closing] = Candidate(
-                statistic=statistic,
-                paths=paths,
-                maxima=paths.maxima(self.trajectories.starts),
-                eligible=self.held if fitted else self.calibration,
-                delta_share=1.0,
-            )
-        made = self._made[name, closing]
-        return Candidate(made.statistic, made.paths, made.maxima, made.eligible, share)
+            learns = closing or name in {"per_step_quantile", "posterior"}
+            statistic = self._fitted(name, self.material(), closing=closing)
+            eligible = self.held if learns else self.calibration
+            self._made[name, closing] = self._ready(statistic, eligible)
+        return replace(self._made[name, closing], delta_share=share)
 
     def features(self) -> FeatureTable:
         """Compute the prefix features once."""
@@ -111,10 +127,19 @@ class Workshop:
             self.table = feature_table(self.trajectories, self.plan.signal.kind)
         return self.table
 
+    def material(self) -> Material:
+        """What learned statistics are fitted on; disjoint from everything `eligible` for them."""
+        if self.fit_on is None:
+            return Material(self.trajectories, self.features(), self.fit)
+        if self._fit_table is None:
+            self._fit_table = feature_table(self.fit_on, self.plan.signal.kind)
+        return Material(self.fit_on, self._fit_table, np.ones(self.fit_on.n, dtype=bool))
+
     def can_fit(self) -> bool:
         """Whether the fitting part has enough of both classes; looks at labels alone."""
-        safe = self.trajectories.safe
-        return min(int((self.fit & safe).sum()), int((self.fit & ~safe).sum())) >= CLASS_MIN
+        m = self.material()
+        safe = m.trajectories.safe[m.chosen]
+        return min(int(safe.sum()), int((~safe).sum())) >= CLASS_MIN
 
     def competitors(self, n_protected: int, epsilon: float) -> list[Candidate]:
         """Return who competes at this level; decided by counts alone, never by scores.
@@ -140,42 +165,63 @@ class Workshop:
         """Compare on a third of the fitting split, by area under the curve of M, and refit none."""
         if self._trained is not None:
             return self._trained
-        part = self.trajectories.take(self.fit)
+        whole = self.material()
+        places = np.flatnonzero(whole.chosen)
+        part = whole.trajectories.take(whole.chosen)
         third = split_groups(part, 1.0 / 3.0, np.random.default_rng([self.plan.seed, 2]))
-        judge = np.zeros(self.trajectories.n, dtype=bool)
-        judge[np.flatnonzero(self.fit)] = third
-        posterior, _ = self._statistic("posterior", closing=True, fit=self.fit & ~judge)
-        paths = posterior.paths(self.trajectories, self.plan.missing, self.features())
-        learned = Candidate(
-            posterior, paths, paths.maxima(self.trajectories.starts), self.held, 1.0
-        )
-        plain = self.candidate("ewma", closing=False)
-        plain = Candidate(plain.statistic, plain.paths, plain.maxima, self.held, 1.0)
-        safe = self.trajectories.safe
-        best: Candidate = max(
-            (plain, learned),
-            key=lambda c: _area(c.maxima[judge & safe], c.maxima[judge & ~safe]),
-        )
-        self._trained = best
-        return best
+        train = np.zeros(whole.trajectories.n, dtype=bool)
+        train[places[~third]] = True
+        judge = np.zeros_like(train)
+        judge[places[third]] = True
+        plain = self.candidate("ewma", closing=False).statistic
+        material = Material(whole.trajectories, whole.table, train)
+        learned = self._fitted("posterior", material, closing=True)
+        areas = []
+        for statistic in (plain, learned):
+            paths = statistic.paths(whole.trajectories, self.plan.missing, whole.table)
+            maxima, safe = paths.maxima(whole.trajectories.starts), whole.trajectories.safe
+            areas.append(_area(maxima[judge & safe], maxima[judge & ~safe]))
+        self._trained = self._ready(plain if areas[0] >= areas[1] else learned, self.held)
+        return self._trained
 
-    def _statistic(self, name: str, *, closing: bool, fit: Bools) -> tuple[Statistic, bool]:
-        kind, safe = self.plan.signal.kind, self.trajectories
+    def _ready(self, statistic: Statistic, eligible: Bools) -> Candidate:
+        """Run a statistic over the data set."""
+        paths = statistic.paths(self.trajectories, self.plan.missing, self.features())
+        maxima = paths.maxima(self.trajectories.starts)
+        return Candidate(statistic, paths, maxima, eligible, 1.0)
+
+    def _fitted(self, name: str, m: Material, *, closing: bool) -> Statistic:
+        """Make a statistic, fitted on this material where it learns anything."""
+        kind = self.plan.signal.kind
         statistic: Statistic
         if name == "min_score":
-            statistic, fitted = MinScore(kind=kind), False
+            statistic = MinScore(kind=kind)
         elif name == "ewma":
-            statistic, fitted = Ewma(kind=kind), False
+            statistic = Ewma(kind=kind)
         elif name == "per_step_quantile":
-            statistic, fitted = fit_per_step_quantile(safe, self.features(), fit, kind), True
+            statistic = fit_per_step_quantile(m.trajectories, m.table, m.chosen, kind)
         elif name == "posterior":
-            statistic, fitted = fit_posterior(safe, self.features(), fit, kind), True
+            statistic = fit_posterior(m.trajectories, m.table, m.chosen, kind)
         else:
             raise InputError(f"statistic {name!r} is unknown")
         if not closing:
-            return statistic, fitted
-        check = fit_closing(self.trajectories, self.features(), fit, statistic)
-        return msgspec.structs.replace(statistic, closing=check), True
+            return statistic
+        check = fit_closing(m.trajectories, m.table, m.chosen, statistic)
+        return msgspec.structs.replace(statistic, closing=check)
+
+
+def refuse_overlap(fit_on: Trajectories, calibration: Trajectories) -> None:
+    """Refuse to calibrate on what was fitted on, by id and by group, with an InputError."""
+    for what, ours, theirs in (
+        ("trajectory", calibration.ids, fit_on.ids),
+        ("group", calibration.groups, fit_on.groups),
+    ):
+        shared = sorted(set(ours) & set(theirs))
+        if shared:
+            raise InputError(
+                f"{len(shared)} {what}(s) are in both the fitting and the calibration data, such "
+                f"as {shared[0]!r}: a threshold calibrated on what was fitted on promises nothing"
+            )
 
 
 def _area(safe: Floats, unsafe: Floats) -> float:
