@@ -36,7 +36,7 @@ COMPARISON: dict[Risk, Comparison] = {"false_alarm": ">", "missed_detection": ">
 PROTECTED_CLASS: dict[Risk, str] = {"false_alarm": "safe", "missed_detection": "unsafe"}
 
 
-class Signal(msgspec.Struct, frozen=True, kw_only=True):
+class Signal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a verifier's score means; part of a calibration's identity.
 
     Args:
@@ -83,7 +83,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     missing: bool = False
 
 
-class Refusal(msgspec.Struct, frozen=True, kw_only=True, tag="refusal"):
+class Refusal(
+    msgspec.Struct, frozen=True, kw_only=True, tag="refusal", forbid_unknown_fields=True
+):
     """Why no threshold can be given: a value, not an exception.
 
     Args:

@@ -20,7 +20,7 @@ from tocsin.risk.statistics import Statistic
 SCHEMA = "tocsin.calibration/1"
 
 
-class Member(msgspec.Struct, frozen=True, kw_only=True):
+class Member(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One monitor that was tried for a certificate, with its own threshold.
 
     Args:
@@ -49,7 +49,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     n_unsafe: int
 
 
-class SegmentRow(msgspec.Struct, frozen=True, kw_only=True):
+class SegmentRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One segment of the traffic under the operative threshold.
 
     Args:
@@ -73,7 +73,7 @@ class SegmentRow(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-class Certificate(msgspec.Struct, frozen=True, kw_only=True):
+class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is promised at one epsilon.
 
     Args:
@@ -106,7 +106,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
         return self.member.threshold
 
 
-class CurvePoint(msgspec.Struct, frozen=True, kw_only=True):
+class CurvePoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One point of the browsed curve of a calibration's monitor.
 
     Args:
@@ -126,7 +126,7 @@ class CurvePoint(msgspec.Struct, frozen=True, kw_only=True):
     certified: str
 
 
-class DataSummary(msgspec.Struct, frozen=True, kw_only=True):
+class DataSummary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a calibration was made from; enough to recognise it, nothing of its content."""
 
     digest: str
@@ -143,7 +143,7 @@ class DataSummary(msgspec.Struct, frozen=True, kw_only=True):
     segments: dict[str, tuple[int, int]]
 
 
-class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A calibrated monitor.
 
     Args:

@@ -29,7 +29,7 @@ NEVER = -math.inf
 """The statistic before the first usable score: no threshold is below it."""
 
 
-class ClosingCheck(msgspec.Struct, frozen=True, kw_only=True):
+class ClosingCheck(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A verdict on the complete output, in the units of the statistic that it closes.
 
     The log-odds z of being unsafe given the complete output become (z - intercept) / slope: the

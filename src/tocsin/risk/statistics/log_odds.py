@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-class Tree(msgspec.Struct, frozen=True, kw_only=True):
+class Tree(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One regression tree as parallel arrays, root at 0.
 
     Args:
@@ -28,7 +28,7 @@ class Tree(msgspec.Struct, frozen=True, kw_only=True):
     value: tuple[float, ...]
 
 
-class LogOdds(msgspec.Struct, frozen=True, kw_only=True):
+class LogOdds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Half the sum of a linear model's log-odds and a forest's (danger-high, any real number).
 
     Online it is walked in plain Python; `rows` gives the same bits for many prefixes at once.
