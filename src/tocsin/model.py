@@ -83,9 +83,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     missing: bool = False
 
 
-class Refusal(
-    msgspec.Struct, frozen=True, kw_only=True, tag="refusal", forbid_unknown_fields=True
-):
+class Refusal(msgspec.Struct, frozen=True, kw_only=True, tag="refusal", forbid_unknown_fields=True):
     """Why no threshold can be given: a value, not an exception.
 
     Args:

@@ -84,9 +84,7 @@ def check_state(statistic: Statistic) -> None:
         hash(state)
 
 
-def check_online_is_batch(
-    statistic: Statistic, world: Trajectories, policy: MissingPolicy
-) -> None:
+def check_online_is_batch(statistic: Statistic, world: Trajectories, policy: MissingPolicy) -> None:
     """Both forms give the same bits, at every step, at the end, and as a maximum; never NaN."""
     paths = statistic.paths(world, policy)
     assert paths.values.shape == (world.n_steps,)

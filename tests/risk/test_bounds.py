@@ -151,8 +151,6 @@ def test_the_fewest_trajectories_are_the_edge(epsilon: float, delta: float) -> N
         assert n >= 1
         assert k_of(bound, n, epsilon, delta) is not None
         assert k_of(bound, n - 1, epsilon, delta) is None
-        if bound != "hoeffding_bentkus" or not a_tie(n, epsilon, delta):
-            assert k_of(bound, n - 1, epsilon, delta) is None
         if bound == "exact":
             assert n == reference.smallest_n(bound, epsilon, delta)
 
@@ -227,7 +225,7 @@ def test_an_epsilon_that_rounds_to_one_is_not_offered() -> None:
 
 @pytest.mark.xfail(reason="a Hoeffding tie at k = 0 is decided by rounding and may be refused")
 def test_the_epsilon_printed_can_be_had_from_hoeffding_bentkus_too() -> None:
-    for n, epsilon, delta in ((1, 0.05, 0.94), (2, 0.08, 0.8281)):
+    for n, epsilon, delta in ((1, 0.5, 0.01), (1, 0.9, 0.01)):
         printed = printed_epsilon(refusal("hoeffding_bentkus", n, epsilon, delta).sentence())
         assert k_of("hoeffding_bentkus", n, printed, delta) is not None
 
@@ -271,8 +269,8 @@ def test_an_unknown_bound_and_a_negative_count_are_input_errors() -> None:
         allowed_errors("exact", -1, 0.1, 0.1)
 
 
-@pytest.mark.timeout(20, method="thread")
-@pytest.mark.skip(reason="n_needed counts up one by one and does not end for epsilon below 1e-9")
+@pytest.mark.timeout(1, method="signal", func_only=True)
+@pytest.mark.xfail(reason="n_needed counts up one by one and does not end for epsilon below 1e-9")
 def test_a_tiny_epsilon_is_answered_at_once() -> None:
     assert refusal("exact", 10, 1e-12, 0.1).n_needed == pytest.approx(2.302585e12, rel=1e-5)
 
@@ -332,9 +330,7 @@ def test_where_either_term_alone_would_refuse_the_other_decides() -> None:
     for n in range(50, 400, 25):
         for epsilon in (0.02, 0.1, 0.3):
             for k in range(n):
-                by_kl = math.exp(
-                    -n * bounds.bernoulli_divergence(min(k / n, epsilon), epsilon)
-                )
+                by_kl = math.exp(-n * bounds.bernoulli_divergence(min(k / n, epsilon), epsilon))
                 by_tail = math.e * binomial_tail(k, n, epsilon)
                 if by_kl <= 0.1 < by_tail:
                     wins["hoeffding"] += 1

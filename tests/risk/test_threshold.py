@@ -177,7 +177,7 @@ def by_trying_all(
 ) -> float | None:
     """The most useful observed value that is feasible, found by trying every one."""
     groups = len(np.unique(clusters))
-    kept = [
+    kept: list[float] = [
         lam
         for lam in maxima.tolist()
         if feasible(bound, summed_loss(maxima, clusters, lam, risk), groups, epsilon, delta)

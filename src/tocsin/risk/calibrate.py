@@ -304,7 +304,7 @@ def _member(
         label=c.statistic.label,
         delta=delta,
         n=n,
-        errors=errors,
+        errors=float(errors),
         threshold=lam,
         power=mean_or_none(rung.rang[unsafe]),
         saved=mean_or_none(1.0 - rung.share_of_tokens[unsafe]),

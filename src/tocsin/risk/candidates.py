@@ -116,7 +116,7 @@ class Workshop:
         """Make a candidate, or the one made before with another share of delta."""
         if (name, closing) not in self._made:
             learns = closing or name in {"per_step_quantile", "posterior"}
-            statistic = self._fitted(name, self.material(), closing=closing)
+            statistic = self._fitted(name, closing=closing)
             eligible = self.held if learns else self.calibration
             self._made[name, closing] = self._ready(statistic, eligible)
         return replace(self._made[name, closing], delta_share=share)
@@ -137,9 +137,8 @@ class Workshop:
 
     def can_fit(self) -> bool:
         """Whether the fitting part has enough of both classes; looks at labels alone."""
-        m = self.material()
-        safe = m.trajectories.safe[m.chosen]
-        return min(int(safe.sum()), int((~safe).sum())) >= CLASS_MIN
+        safe = self.trajectories.safe[self.fit] if self.fit_on is None else self.fit_on.safe
+        return _rarest(safe) >= CLASS_MIN
 
     def competitors(self, n_protected: int, epsilon: float) -> list[Candidate]:
         """Return who competes at this level; decided by counts alone, never by scores.
@@ -173,9 +172,13 @@ class Workshop:
         train[places[~third]] = True
         judge = np.zeros_like(train)
         judge[places[third]] = True
+        rare = _rarest(whole.trajectories.safe[train]) < CLASS_MIN
+        if rare or _rarest(whole.trajectories.safe[judge]) == 0:
+            self._trained = self.candidate("ewma", closing=False)
+            return self._trained
         plain = self.candidate("ewma", closing=False).statistic
         material = Material(whole.trajectories, whole.table, train)
-        learned = self._fitted("posterior", material, closing=True)
+        learned = self._fitted("posterior", closing=True, on=material)
         areas = []
         for statistic in (plain, learned):
             paths = statistic.paths(whole.trajectories, self.plan.missing, whole.table)
@@ -186,14 +189,20 @@ class Workshop:
 
     def _ready(self, statistic: Statistic, eligible: Bools) -> Candidate:
         """Run a statistic over the data set."""
-        paths = statistic.paths(self.trajectories, self.plan.missing, self.features())
+        table = self.features() if statistic.uses_features else self.table
+        paths = statistic.paths(self.trajectories, self.plan.missing, table)
         maxima = paths.maxima(self.trajectories.starts)
         return Candidate(statistic, paths, maxima, eligible, 1.0)
 
-    def _fitted(self, name: str, m: Material, *, closing: bool) -> Statistic:
-        """Make a statistic, fitted on this material where it learns anything."""
+    def _fitted(self, name: str, *, closing: bool, on: Material | None = None) -> Statistic:
+        """Make a statistic, fitted on the material where it learns anything."""
         kind = self.plan.signal.kind
         statistic: Statistic
+        if name == "min_score" and not closing:
+            return MinScore(kind=kind)
+        if name == "ewma" and not closing:
+            return Ewma(kind=kind)
+        m = on or self.material()
         if name == "min_score":
             statistic = MinScore(kind=kind)
         elif name == "ewma":
@@ -208,6 +217,11 @@ class Workshop:
             return statistic
         check = fit_closing(m.trajectories, m.table, m.chosen, statistic)
         return msgspec.structs.replace(statistic, closing=check)
+
+
+def _rarest(safe: Bools) -> int:
+    """Size of the smaller class."""
+    return min(int(safe.sum()), int((~safe).sum()))
 
 
 def refuse_overlap(fit_on: Trajectories, calibration: Trajectories) -> None:

@@ -73,7 +73,9 @@ class Paths:
         return largest if self.closing is None else np.maximum(largest, self.closing)
 
 
-class StatisticBase(msgspec.Struct, frozen=True, kw_only=True, tag_field="name"):
+class StatisticBase(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="name", forbid_unknown_fields=True
+):
     """Shared by all statistics.
 
     Args:
