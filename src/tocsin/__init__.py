@@ -16,7 +16,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tocsin import testing
-    from tocsin.api import calibrate, evaluate, load, read, save
+    from tocsin.api import calibrate, evaluate, read
+    from tocsin.calibration_file import load, save
     from tocsin.errors import (
         CalibrationDamaged,
         CalibrationInfeasible,
@@ -56,10 +57,10 @@ _HOME = {
     "evaluate": "tocsin.api",
     "from_columns": "tocsin.risk.trajectories",
     "guarantee": "tocsin.risk.guarantee",
-    "load": "tocsin.api",
+    "load": "tocsin.calibration_file",
     "read": "tocsin.api",
     "replay": "tocsin.monitor",
-    "save": "tocsin.api",
+    "save": "tocsin.calibration_file",
     "sign": "tocsin.risk.signature",
     "verify": "tocsin.risk.signature",
 }

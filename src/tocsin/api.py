@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -15,10 +13,9 @@ from tocsin.errors import CalibrationInfeasible, InputError
 from tocsin.evaluation import datasets
 from tocsin.evaluation.evaluate import Report, Setting, no_progress
 from tocsin.evaluation.evaluate import evaluate as _evaluate
-from tocsin.limits import CALIBRATION_BYTES_MAX
 from tocsin.model import Refusal
 from tocsin.risk.calibrate import calibrate as _calibrate
-from tocsin.risk.calibration import Calibration, check_match, from_json, to_json
+from tocsin.risk.calibration import Calibration
 from tocsin.risk.plan import Plan
 from tocsin.risk.trajectories import Trajectories
 
@@ -88,71 +85,6 @@ def evaluate(
     return _evaluate(
         _loaded(data), setting or Setting(), library_version=__version__, progress=progress
     )
-
-
-def save(calibration: Calibration, path: str | os.PathLike[str]) -> None:
-    """Write a calibration whole or not at all, and durably: temporary file, sync, rename.
-
-    Raises:
-        InputError: the place cannot be written.
-    """
-    write_whole(path, to_json(calibration))
-
-
-def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file whole or not at all; whoever reads it sees the old content or the new."""
-    target = Path(path)
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    except OSError as e:
-        raise InputError(f"cannot write {str(path)!r}: {e.strerror}") from None
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as f:
-            f.write(content)
-            f.flush()
-            os.fsync(f.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(target)
-        _sync_folder(target.parent)
-    except OSError as e:
-        raise InputError(f"cannot write {str(path)!r}: {e.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def load(
-    path: str | os.PathLike[str], expected: Mapping[str, str | None] | None = None
-) -> Calibration:
-    """Read a calibration and refuse it unless it is sound and made for this use.
-
-    Args:
-        path: the file.
-        expected: any of kind, verifier, verifier_version, step_definition, missing, digest.
-
-    Raises:
-        InputError: the file cannot be read.
-        CalibrationDamaged: it is not what its digest says.
-        CalibrationMismatch: it was made for something else.
-    """
-    try:
-        with Path(path).open("rb") as f:
-            raw = f.read(CALIBRATION_BYTES_MAX + 1)
-    except OSError as e:
-        raise InputError(f"cannot read {str(path)!r}: {e.strerror}") from None
-    calibration = from_json(raw)
-    check_match(calibration, dict(expected or {}))
-    return calibration
 
 
 def _loaded(data: Data) -> Trajectories:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from tocsin import __version__, api
+from tocsin import __version__, calibration_file
 from tocsin.cli import options, show
 from tocsin.cli.terminal import err, out, plain
 from tocsin.errors import CalibrationInfeasible, InputError
@@ -68,7 +68,7 @@ def command(data: str, target: str | None, sign_key: str | None, fit_data: str |
 
         made = sign(made, _key(sign_key))
     if target is not None:
-        api.save(made, target)
+        calibration_file.save(made, target)
     if as_json:
         click.echo(msgspec.json.encode(show.calibration_json(made, target)))
         return

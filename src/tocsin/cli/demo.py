@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
-from tocsin import __version__, api
+from tocsin import __version__, api, calibration_file
 from tocsin.cli import show
 from tocsin.cli.terminal import number, out, plain, progress
 from tocsin.evaluation.evaluate import Setting
@@ -81,8 +81,10 @@ def command(folder: str | None, splits: int, seed: int) -> None:
 
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
-        api.save(calibration, place / "calibration.json")
-        api.write_whole(place / "evaluation.png", render({"demo": report}, format="png"))
+        calibration_file.save(calibration, place / "calibration.json")
+        calibration_file.write_whole(
+            place / "evaluation.png", render({"demo": report}, format="png")
+        )
         console.print(Text(plain(f"kept in {place}: calibration.json, evaluation.png")))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from tocsin import api
+from tocsin import api, calibration_file
 from tocsin.cli import options, show
 from tocsin.cli.terminal import out, progress
 from tocsin.errors import InputError
@@ -75,7 +75,7 @@ def command(data: str, figures: tuple[str, ...], *, as_json: bool, **given: Any)
         from tocsin.evaluation.plots import render
 
         title = os.path.splitext(os.path.basename(data))[0]  # noqa: PTH119, PTH122 - text only
-        api.write_whole(name, render({title: report}, format=_format(name)))
+        calibration_file.write_whole(name, render({title: report}, format=_format(name)))
     if as_json:
         click.echo(msgspec.json.encode(report))
         return

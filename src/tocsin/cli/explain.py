@@ -9,7 +9,7 @@ import msgspec
 from rich.padding import Padding
 from rich.text import Text
 
-from tocsin import api
+from tocsin import calibration_file
 from tocsin.cli import show
 from tocsin.cli.terminal import number, out, percent, plain, table
 from tocsin.risk.calibration import Calibration, Certificate
@@ -32,7 +32,7 @@ _PREVALENCES = (0.001, 0.01, 0.05, 0.2)
 def command(calibration: str, epsilon: float | None, prevalences: tuple[float, ...], *,
             as_json: bool) -> None:  # fmt: skip
     """Say in plain words what CALIBRATION promises, what would break it, and what it costs."""
-    made = api.load(calibration)
+    made = calibration_file.load(calibration)
     chosen = [c for c in made.certificates if epsilon is None or c.epsilon == epsilon]
     if not chosen:
         made.certificate(epsilon)

@@ -10,7 +10,7 @@ from typing import IO
 import click
 import msgspec
 
-from tocsin import api
+from tocsin import calibration_file
 from tocsin.errors import InputError, TocsinError
 from tocsin.limits import LINE_BYTES_MAX, OPEN_SESSIONS_MAX
 from tocsin.model import Decision
@@ -50,7 +50,7 @@ def command(calibration: str, epsilon: float | None, verifier: str | None,
     Responses may be interleaved. A line that cannot be used is answered with an "error", changes
     nothing else, and makes the exit status 1.
     """
-    made = api.load(calibration, {
+    made = calibration_file.load(calibration, {
         "verifier": verifier,
         "verifier_version": verifier_version,
         "step_definition": step_definition,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.console import RenderableType
@@ -12,9 +12,11 @@ from rich.padding import Padding
 from rich.text import Text
 
 from tocsin.cli.terminal import number, percent, plain, table
-from tocsin.evaluation.evaluate import Report
 from tocsin.risk.calibration import Calibration, Certificate
 from tocsin.risk.guarantee import of_certificate
+
+if TYPE_CHECKING:
+    from tocsin.evaluation.evaluate import Report
 
 
 def calibration_json(calibration: Calibration, target: str | None) -> dict[str, Any]:
@@ -145,8 +147,10 @@ def _segment_parts(report: Report, only: float | None) -> Iterator[RenderableTyp
     ]
     if not rows:
         return
-    title = f"{monitor} by segment, test parts of all splits together"
     if len(names) == 1:
-        title += " (one segment: name a column with --segment-column to see more)"
+        yield Text(plain(f"\nall trajectories are of one segment, {rows[0][0]!r}; to see rates by "
+                         "segment, name a column with --segment-column"))  # fmt: skip
+        return
+    title = f"{monitor} by segment, test parts of all splits together"
     columns = ["segment", "epsilon", "false alarms", "power", "safe", "unsafe"]
     yield Padding(table(title, columns, rows), (1, 0, 0, 0))

@@ -14,8 +14,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from tocsin.evaluation.evaluate import no_progress
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -81,11 +79,15 @@ def percent(value: float | None) -> str:
     return f"{100.0 * value:.1f} %"
 
 
+def _nobody(_done: int, _total: int) -> None:
+    pass
+
+
 @contextmanager
 def progress(label: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar on stderr where that is a terminal, nothing elsewhere."""
     if not sys.stderr.isatty():
-        yield no_progress
+        yield _nobody
         return
     bar = Progress(
         TextColumn("{task.description}"),

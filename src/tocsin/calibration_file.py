@@ -1,0 +1,77 @@
+"""Calibrations on disk: written whole or not at all, refused unless sound and fitting."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from tocsin.errors import InputError
+from tocsin.limits import CALIBRATION_BYTES_MAX
+from tocsin.risk.calibration import Calibration, check_match, from_json, to_json
+
+
+def save(calibration: Calibration, path: str | os.PathLike[str]) -> None:
+    """Write a calibration whole or not at all, and durably: temporary file, sync, rename.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
+    write_whole(path, to_json(calibration))
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file whole or not at all; whoever reads it sees the old content or the new."""
+    target = Path(path)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as e:
+        raise InputError(f"cannot write {str(path)!r}: {e.strerror}") from None
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as f:
+            f.write(content)
+            f.flush()
+            os.fsync(f.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(target)
+        _sync_folder(target.parent)
+    except OSError as e:
+        raise InputError(f"cannot write {str(path)!r}: {e.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def load(
+    path: str | os.PathLike[str], expected: Mapping[str, str | None] | None = None
+) -> Calibration:
+    """Read a calibration and refuse it unless it is sound and made for this use.
+
+    Args:
+        path: the file.
+        expected: any of kind, verifier, verifier_version, step_definition, missing, digest.
+
+    Raises:
+        InputError: the file cannot be read.
+        CalibrationDamaged: it is not what its digest says.
+        CalibrationMismatch: it was made for something else.
+    """
+    try:
+        with Path(path).open("rb") as f:
+            raw = f.read(CALIBRATION_BYTES_MAX + 1)
+    except OSError as e:
+        raise InputError(f"cannot read {str(path)!r}: {e.strerror}") from None
+    calibration = from_json(raw)
+    check_match(calibration, dict(expected or {}))
+    return calibration
