@@ -7,6 +7,9 @@ Older ones survive as a checkpoint of the statistic, from which the decision can
 TRAJECTORY_STEPS_MAX: int = 1_000_000
 """Longest trajectory accepted from a file or a stream: one step a token for a very long output."""
 
+TOKENS_PER_STEP_MAX: int = 1_000_000_000
+"""Most tokens that one step may claim; sums over billions of rows stay exact."""
+
 EXACT_TIE_N_MAX: int = 5_000
 """Largest n for which a binomial tail that falls within rounding distance of delta is settled in
 rational arithmetic; above it such a tie counts as a refusal, which is the safe side."""

@@ -135,7 +135,14 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, tag="refusal", forbid_u
 
 
 def _round_up(value: float) -> str:
-    """Three significant digits, never below the value, so that what is printed can be used."""
-    exponent = math.floor(math.log10(value)) - 2
-    scaled = Fraction(repr(value)) / Fraction(10) ** exponent
-    return f"{float(math.ceil(scaled) * Fraction(10) ** exponent):.3g}"
+    """Three significant digits, never below the value, so that what is printed can be used.
+
+    More digits where three would round up to 1, which is no level.
+    """
+    exact = Fraction(repr(value))
+    for digits in range(3, 18):
+        exponent = math.floor(math.log10(value)) + 1 - digits
+        rounded = math.ceil(exact / Fraction(10) ** exponent) * Fraction(10) ** exponent
+        if rounded < 1:
+            return f"{float(rounded):.{digits}g}"
+    return repr(value)

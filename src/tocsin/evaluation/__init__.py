@@ -1,0 +1,1 @@
+"""Compare monitors on data: files in, splits, metrics, tables and figures out."""

@@ -260,7 +260,7 @@ def _per_step(view: View, counts: Floats, order: Ints, new: Bools) -> Floats:
         if np.isnan(count):
             continue
         if count < last:
-            before = "a count below 0" if last_row < 0 else f"{last:g} in row {last_row + 1}"
+            before = f"{last:g} in row {last_row + 1}" if last_row >= 0 else "nothing"
             raise InputError(
                 f"{cells.at(row, view.name('generated_tokens'))}: {count:g} after {before}; in "
                 "this layout it is a running total. If it counts each step alone, give "

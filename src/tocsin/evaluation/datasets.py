@@ -238,7 +238,10 @@ def _load(
 
 def _uneven(table: Table) -> str | None:
     """Say what keeps the columns from being rows; only arrays can be so."""
-    shapes = {name: np.shape(column) for name, column in table.columns.items()}
+    shapes = {
+        name: column.shape if isinstance(column, np.ndarray) else (len(column),)
+        for name, column in table.columns.items()
+    }
     first = next(iter(shapes))
     for name, shape in shapes.items():
         if len(shape) != 1 or shape != shapes[first]:

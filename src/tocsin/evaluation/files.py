@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -66,16 +67,16 @@ def _suffix(path: Path) -> str:
 
 def _check(path: Path) -> None:
     try:
-        if path.is_dir():
-            raise InputError("is a directory; name one file in it")
-        size = path.stat().st_size
+        found = path.stat()
     except FileNotFoundError:
         raise InputError("there is no such file") from None
     except (OSError, ValueError) as e:
         raise InputError(f"cannot be read: {_reason(e)}") from None
-    if not path.is_file():
+    if stat.S_ISDIR(found.st_mode):
+        raise InputError("is a directory; name one file in it")
+    if not stat.S_ISREG(found.st_mode):
         raise InputError("is no regular file; copy its content to one")
-    if size == 0:
+    if found.st_size == 0:
         raise InputError("is empty; it needs labelled trajectories, one row per step")
 
 

@@ -1,7 +1,8 @@
 """Figures of evaluations: rates and delay against epsilon, and rates by segment.
 
 Nothing is written: the functions return the bytes of a picture. Equal reports give equal bytes
-under one version of matplotlib, whatever the user's own matplotlib settings are.
+under one version of matplotlib, whatever the user's own matplotlib settings are; those are set
+aside while a picture is drawn, so two threads should not draw at once.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import importlib
 import io
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -223,9 +225,9 @@ def _scene(reports: Mapping[str, Report], monitors: Sequence[str] | None) -> _Sc
     risk: Risk = "missed_detection" if "missed_detection" in risks else "false_alarm"
     present = {row.monitor for row in rows}
     if monitors is None:
-        # e-valuator bounds false alarms only: it refuses the other risk by its design.
-        leave_out = "evaluator" if risk == "missed_detection" else "\n"
-        wanted = [m for m in MONITORS if m in present and not m.startswith(leave_out)]
+        wanted = [m for m in MONITORS if m in present]
+        if risk == "missed_detection":  # which e-valuator always refuses, by its design
+            wanted = [m for m in wanted if not m.startswith("evaluator")]
     else:
         wanted = [c.monitor for c in contestants(monitors)]
         absent = [m for m in wanted if m not in present]
@@ -239,12 +241,6 @@ def _scene(reports: Mapping[str, Report], monitors: Sequence[str] | None) -> _Sc
         monitors=tuple(wanted),
         epsilons=tuple(sorted({row.epsilon for row in rows if row.monitor in wanted})),
     )
-
-
-def _shown(text: str, longest: int) -> str:
-    """Shorten a name from the data, and make what does not print visible."""
-    printable = text if text.isprintable() else ascii(text)[1:-1]
-    return printable if len(printable) <= longest else printable[: longest - 1] + "…"
 
 
 # -------------------------------------------------------------------------------------- matplotlib
@@ -277,7 +273,10 @@ def _drawing() -> Iterator[Figure]:
         "ytick.color": _MUTED,
         "ytick.labelcolor": _INK,
     }
-    with style.context(["default", ours]):
+    with style.context(["default", ours]), warnings.catch_warnings():
+        # A script that the font lacks: boxes in a PNG, the reader's own font in an SVG.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
         figure: Figure = _library("matplotlib.figure").Figure(figsize=(8.0, 6.0), dpi=_DPI)
         _library("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
         yield figure
@@ -304,6 +303,28 @@ def _shift(figure: Figure, axes: Axes, points: float) -> Any:
 def _write(figure: Figure, x: float, y: float, text: str, **how: Any) -> None:
     """Write at a place in inches from the lower left corner."""
     figure.text(x, y, text, transform=figure.dpi_scale_trans, **how)
+
+
+def _inches(figure: Figure, text: str, **how: Any) -> float:
+    """How wide a text would be."""
+    trial = figure.text(0.0, 0.0, text, **how)
+    box = trial.get_window_extent(_renderer(figure))
+    trial.remove()
+    return float(box.width) / figure.dpi
+
+
+def _shown(figure: Figure, text: str, longest: float, **how: Any) -> str:
+    """Return a name from the data, cut to so many inches, with what does not print escaped."""
+    shown = text if text.isprintable() else ascii(text)[1:-1]
+    if len(shown) > 200:
+        shown = shown[:200] + "…"
+    while len(shown) > 1 and _inches(figure, shown, **how) > longest:
+        shown = shown.removesuffix("…")[:-1] + "…"
+    return shown
+
+
+def _renderer(figure: Figure) -> Any:
+    return figure.canvas.get_renderer()  # type: ignore[attr-defined] # FigureCanvasAgg has it
 
 
 def _panel(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
@@ -337,14 +358,8 @@ def _draw(figure: Figure, scene: _Scene) -> None:
     for i, (data, report) in enumerate(scene.reports.items()):
         left = _LEFT + i * (panel + _GAP)
         ceiling = height - _HEAD
-        _write(
-            figure,
-            left,
-            ceiling + 0.27,
-            _shown(data, round(panel * 11)),
-            size=_PLAIN,
-            weight="bold",
-        )
+        head = {"size": _PLAIN, "weight": "bold"}
+        _write(figure, left, ceiling + 0.27, _shown(figure, data, panel, **head), **head)
         _write(figure, left, ceiling + 0.1, _size(report), size=_SMALL, color=_MUTED)
         for j, measure in enumerate(measures):
             bottom = ceiling - _HEIGHT - j * (_HEIGHT + _BETWEEN)
@@ -354,10 +369,10 @@ def _draw(figure: Figure, scene: _Scene) -> None:
             if i == 0:
                 middle = bottom + _HEIGHT / 2
                 label = {"rotation": 90, "va": "center", "ha": "right"}
-                _write(figure, 0.24, middle, measure.title, size=_PLAIN, **label)
+                _write(figure, 0.26, middle, measure.title, size=_PLAIN, **label)
                 _write(
                     figure,
-                    0.52,
+                    0.49,
                     middle,
                     measure.unit,
                     size=_SMALL,
@@ -524,7 +539,7 @@ def _legend(
     figure: Figure, entries: Sequence[tuple[Any, str]], width: float, bottom: float
 ) -> float:
     """Place a legend in as few lines as fit the width; return its height in inches."""
-    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    renderer = _renderer(figure)
     left = _LEFT if width > 6.0 else 0.15
     for columns in range(len(entries), 0, -1):
         lines = math.ceil(len(entries) / columns)
@@ -568,21 +583,22 @@ def _draw_segments(
     kept = sorted(parts, key=lambda part: (-part[1], part[0]))[:SEGMENTS_MAX]
     # Highest on top; what has no rate lies at the bottom.
     kept.sort(key=lambda part: (part[2] if math.isfinite(part[2]) else -1.0, part[0]))
-    names = [_shown(name, 30) for name, _, _ in kept]
-    left = 0.3 + 0.068 * max(len(name) for name in names)
-    panel, count_width, step = 3.9, 0.95, 0.24
-    rows = step * len(kept)
-    width, height = left + panel + count_width + 0.1, 0.72 + rows + 0.55
+    names = [_shown(figure, name, 2.6, size=_SMALL) for name, _, _ in kept]
+    left = 0.25 + max(_inches(figure, name, size=_SMALL) for name in names)
+    aside, foot, rows = 0.95, 0.55, 0.24 * len(kept)
+    panel = max(3.9, 6.3 - left - aside)
+    cut = len(kept) < len(parts)
+    width, height = left + panel + aside, foot + rows + (0.86 if cut else 0.7)
     figure.set_size_inches(width, height)
     epsilon = found[0].epsilon
     title = f"{rate.capitalize()} rate by segment: {monitor} at ε = {epsilon:g}"
     _write(figure, 0.15, height - 0.14, title, size=_LARGE, weight="bold", va="top")
     splits = max((row.splits for row in report.results), default=0)
     note = f"n: {counted} trajectories, summed over {splits} splits, in which the same ones recur"
-    if len(kept) < len(parts):
-        note = f"the {len(kept)} largest of {len(parts)} segments; {note}"
+    if cut:
+        note = f"{note}\nthe {len(kept)} largest of {len(parts)} segments"
     _write(figure, 0.15, height - 0.4, note, size=_SMALL, color=_MUTED, va="top")
-    axes = _panel(figure, left, 0.55, panel, rows)
+    axes = _panel(figure, left, foot, panel, rows)
     rates = [value for _, _, value in kept if math.isfinite(value)]
     right = min(1.0, 1.15 * max([epsilon, *rates]))
     axes.set_xlim(0.0, right)

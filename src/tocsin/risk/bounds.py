@@ -119,7 +119,7 @@ def passes(bound: Bound, k: float, n: int, epsilon: float, delta: float) -> bool
     loss in [0, 1]: the Bentkus term then takes the next integer above.
     """
     tail = binomial_tail(math.ceil(k), n, epsilon)
-    if bound == "exact":
+    if bound == "exact" or k == 0:  # without errors both are (1 - epsilon)^n
         return _at_most(tail, delta, math.ceil(k), n, epsilon)
     mean = min(k / n, epsilon)
     hoeffding = math.exp(-n * bernoulli_divergence(mean, epsilon))
@@ -148,6 +148,8 @@ def binomial_tail(k: int, n: int, epsilon: float) -> float:
         return 0.0
     if k >= n:
         return 1.0
+    if k == 0:
+        return math.exp(n * math.log1p(-epsilon))
     return float(bdtr(k, n, epsilon))
 
 
@@ -176,10 +178,17 @@ def n_needed(bound: Bound, epsilon: float, delta: float | None) -> int:
     if bound == "crc":
         return math.ceil(1 / exact_fraction(epsilon)) - 1
     assert delta is not None  # noqa: S101 - check_levels has refused None
-    n = max(1, math.ceil(math.log(delta) / math.log1p(-epsilon)) - 1)
-    while not passes(bound, 0, n, epsilon, delta):
-        n += 1
-    return n
+    about = math.log(delta) / math.log1p(-epsilon)
+    low, high = max(0, math.floor(about * (1.0 - _TIE)) - 2), math.ceil(about * (1.0 + _TIE)) + 2
+    while not passes(bound, 0, high, epsilon, delta):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if passes(bound, 0, middle, epsilon, delta):
+            high = middle
+        else:
+            low = middle
+    return high
 
 
 def epsilon_smallest(bound: Bound, n: int, delta: float | None) -> float:

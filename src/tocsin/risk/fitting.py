@@ -70,7 +70,7 @@ def fit_posterior(
         InputError: fewer than `CLASS_MIN` of either class.
         MissingExtra: scikit-learn is not installed.
     """
-    check_fittable(trajectories.safe[fit])
+    check_fittable(trajectories.safe[fit & table.scored_final])
     rows = np.flatnonzero(fit[trajectories.owner] & table.scored)
     owner = trajectories.owner[rows]
     features, unsafe = table.steps[rows], ~trajectories.safe[owner]
@@ -98,7 +98,7 @@ def fit_closing(
         InputError: too few of either class, or a statistic whose maximum says nothing about danger.
         MissingExtra: scikit-learn is not installed.
     """
-    check_fittable(trajectories.safe[fit])
+    check_fittable(trajectories.safe[fit & table.scored_final])
     chosen = np.flatnonzero(fit & table.scored_final)
     features, unsafe = table.final[chosen], ~trajectories.safe[chosen]
     ones = np.ones(len(chosen))
@@ -121,7 +121,7 @@ def fit_closing(
 def fit_per_step_quantile(
     trajectories: Trajectories, table: FeatureTable, fit: Bools, kind: str
 ) -> PerStepQuantile:
-    """Fit the quantiles of the safe trajectories' scores at each step.
+    """Fit the quantiles of the safe trajectories' scores at each step; missing ones do not count.
 
     Steps that fewer than `PER_STEP_TRAJECTORIES_MIN` safe fitting trajectories reach share the
     quantiles of the last step that enough of them reach.
@@ -130,7 +130,10 @@ def fit_per_step_quantile(
         InputError: when even the first step has too few.
     """
     rows = (fit & trajectories.safe)[trajectories.owner] & ~np.isnan(trajectories.scores)
-    number, x = trajectories.step_number[rows], table.steps[rows, 0]
+    scored = np.cumsum(~np.isnan(trajectories.scores))
+    before = np.append(0, scored)[trajectories.starts]
+    number = (scored - before[trajectories.owner])[rows]
+    x = table.steps[rows, 0]
     levels = np.linspace(0.0, 1.0, PER_STEP_KNOTS)
     order = np.argsort(number, kind="stable")
     number, x = number[order], x[order]

@@ -21,6 +21,7 @@ from tocsin.risk.bounds import allowed_errors
 
 _BISECTIONS = 60
 _DIRECT_MAX = 2_048
+_ROUNDING = 1e-12
 
 
 def _poisson(counts: np.ndarray, mean: float) -> np.ndarray:
@@ -49,6 +50,8 @@ def joint_failure(n: int, epsilons: Sequence[float], allowed: Sequence[int]) -> 
         >>> round(joint_failure(100, [0.05, 0.1, 0.2, 0.3], [1, 5, 14, 23]), 3)
         0.162
     """
+    if n == 0:
+        return float(any(k >= 0 for k in allowed))
     counts = np.arange(n + 1, dtype=float)
     alive = np.zeros(n + 1)
     alive[0] = 1.0
@@ -98,9 +101,10 @@ def joint_allowed_errors(
         return joint_failure(n, levels, [k if isinstance(k, int) else -1 for k in ks])
 
     low, high = delta / len(levels), delta
-    if fails(at(high)) <= delta:
+    enough = delta * (1.0 + _ROUNDING)
+    if fails(at(high)) <= enough:
         return high, at(high)
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2.0
-        low, high = (middle, high) if fails(at(middle)) <= delta else (low, middle)
+        low, high = (middle, high) if fails(at(middle)) <= enough else (low, middle)
     return low, at(low)

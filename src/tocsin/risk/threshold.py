@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tocsin.errors import InputError
-from tocsin.model import Bound, Refusal, Risk
+from tocsin.model import PROTECTED_CLASS, Bound, Refusal, Risk
 from tocsin.risk.bounds import (
     allowed_errors,
     check_levels,
@@ -47,10 +47,14 @@ def threshold(maxima: Floats, k: int, risk: Risk) -> float:
     n = len(maxima)
     if not 0 <= k < n:
         raise InputError(f"k must lie in [0, {n - 1}] for {n} maxima, got {k}")
-    if np.isnan(maxima).any():
-        raise InputError("a maximum is NaN: decide a missing-score policy before calibrating")
+    _check_numbers(maxima)
     rank = n - 1 - k if risk == "false_alarm" else k
     return float(np.partition(maxima, rank)[rank])
+
+
+def _check_numbers(maxima: Floats) -> None:
+    if np.isnan(maxima).any():
+        raise InputError("a maximum is NaN: decide a missing-score policy before calibrating")
 
 
 def over(values: Floats, lam: float, risk: Risk) -> NDArray[np.bool_]:
@@ -65,7 +69,9 @@ def over(values: Floats, lam: float, risk: Risk) -> NDArray[np.bool_]:
     return values > lam if risk == "false_alarm" else values >= lam
 
 
-def allowed_weight(bound: Bound, n: int, epsilon: float, delta: float | None) -> float | Refusal:
+def allowed_weight(
+    bound: Bound, n: int, epsilon: float, delta: float | None, *, protected: str = "safe"
+) -> float | Refusal:
     """Return how large the sum of n group losses, each in [0, 1], may be.
 
     For `crc` this is epsilon (n + 1) - 1 (arXiv 2208.02814, equation 4, with B = 1); for
@@ -82,7 +88,7 @@ def allowed_weight(bound: Bound, n: int, epsilon: float, delta: float | None) ->
     elif bound == "hoeffding_bentkus":
         assert delta is not None  # noqa: S101 - check_levels has refused None
         low, high = 0.0, float(n)
-        refused = not passes(bound, 0.0, n, epsilon, delta)
+        refused = n == 0 or not passes(bound, 0.0, n, epsilon, delta)
         while not refused and high - low > _ROUNDING:
             middle = (low + high) / 2.0
             low, high = (
@@ -102,6 +108,7 @@ def allowed_weight(bound: Bound, n: int, epsilon: float, delta: float | None) ->
             n=n,
             n_needed=n_needed(bound, epsilon, delta),
             epsilon_smallest=epsilon_smallest(bound, n, delta),
+            protected=protected,
         )
     return budget
 
@@ -131,9 +138,10 @@ def cluster_threshold(
         >>> cluster_threshold(M, np.array([0, 0, 1, 1, 2, 2]), "crc", 0.5, None, "false_alarm")
         (3.0, 1.0, 3)
     """
+    _check_numbers(maxima)
     _, inverse, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
     groups = len(sizes)
-    budget = allowed_weight(bound, groups, epsilon, delta)
+    budget = allowed_weight(bound, groups, epsilon, delta, protected=PROTECTED_CLASS[risk])
     if isinstance(budget, Refusal):
         return budget
     signed = maxima if risk == "false_alarm" else -maxima
@@ -141,6 +149,7 @@ def cluster_threshold(
     weights = (1.0 / sizes)[inverse][order]
     spent = np.cumsum(weights)
     first_over = int(np.searchsorted(spent, budget + _ROUNDING, side="right"))
+    first_over = min(first_over, len(maxima) - 1)
     lam = float(maxima[order][first_over])
     in_error = signed > (lam if risk == "false_alarm" else -lam)
     return lam, float((1.0 / sizes)[inverse][in_error].sum()), groups

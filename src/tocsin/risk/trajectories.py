@@ -12,13 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tocsin.errors import InputError
-from tocsin.limits import TRAJECTORY_STEPS_MAX
+from tocsin.limits import TOKENS_PER_STEP_MAX, TRAJECTORY_STEPS_MAX
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Names = NDArray[np.object_]
 Column = Sequence[Any] | NDArray[Any]
+
+_WHOLE_MAX = 2.0**53
+"""Largest whole number that every float below it can still tell apart."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +102,10 @@ class Trajectories:
 
         Where a trajectory has no tokens at all, the share of its steps.
         """
-        total = np.add.reduceat(self.tokens, self.starts)
-        running = np.cumsum(self.tokens)
-        before = running[self.starts] - self.tokens[self.starts]
+        tokens = self.tokens.astype(np.int64)  # whole numbers: sums over all rows stay exact
+        total = np.add.reduceat(tokens, self.starts)
+        running = np.cumsum(tokens)
+        before = running[self.starts] - tokens[self.starts]
         used = running - before[self.owner]
         by_steps = self.step_number / self.lengths[self.owner]
         whole = total[self.owner]
@@ -205,12 +209,12 @@ def from_columns(
         raise InputError(
             f"row {bad[0] + 1}, column 'label': {labels[bad[0]]} is neither 1 (safe) nor 0 (unsafe)"
         )
-    weights = np.ones(n_rows) if tokens is None else _numbers("tokens", tokens)
-    bad = np.flatnonzero(~((weights >= 0) & np.isfinite(weights)))
+    weights = np.ones(n_rows, dtype=np.int64) if tokens is None else _whole("tokens", tokens)
+    bad = np.flatnonzero((weights < 0) | (weights > TOKENS_PER_STEP_MAX))
     if len(bad):
         raise InputError(
-            f"row {bad[0] + 1}, column 'tokens': {weights[bad[0]]} is not a count; "
-            "tokens of this step alone, 0 or more"
+            f"row {bad[0] + 1}, column 'tokens': {weights[bad[0]]} is no count of the tokens of "
+            f"this step alone, from 0 to {TOKENS_PER_STEP_MAX}"
         )
     per_row: dict[str, Any] = {
         "label": labels,
@@ -227,7 +231,7 @@ def from_columns(
         starts=starts,
         scores=_numbers("score", score)[order],
         safe=labels[first] == 1,
-        tokens=weights[order],
+        tokens=weights[order].astype(np.float64),
         groups=per_row["group"][first],
         segments=per_row["segment"][first],
         onset=per_row["onset_step"][first].astype(np.int64),
@@ -256,13 +260,15 @@ def _names(values: Column) -> Names:
 
 def _numbers(name: str, values: Column) -> Floats:
     """Float64, None and empty text as NaN; an InputError that names the row otherwise."""
+    if isinstance(values, np.ndarray) and values.ndim != 1:
+        raise InputError(f"column {name!r} has {values.ndim} dimensions; give one number a row")
     if isinstance(values, np.ndarray) and values.dtype.kind in "fiub":
         return values.astype(np.float64)
     out = np.empty(len(values))
     for i, value in enumerate(values):
         try:
             out[i] = float("nan") if value is None or value == "" else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InputError(f"row {i + 1}, column {name!r}: {value!r} is not a number") from None
     return out
 
@@ -270,12 +276,18 @@ def _numbers(name: str, values: Column) -> Floats:
 def _whole(name: str, values: Column) -> Ints:
     """Int64; an InputError that names the row otherwise."""
     numbers = _numbers(name, values)
-    bad = np.flatnonzero(~(np.isfinite(numbers) & (numbers == np.floor(numbers))))
+    with np.errstate(invalid="ignore"):
+        whole = (numbers == np.floor(numbers)) & (np.abs(numbers) <= _WHOLE_MAX)
+    bad = np.flatnonzero(~whole)
     if len(bad):
-        raise InputError(
-            f"row {bad[0] + 1}, column {name!r}: {values[int(bad[0])]!r} is not a whole number"
-        )
+        found = _shown(values[int(bad[0])])
+        raise InputError(f"row {bad[0] + 1}, column {name!r}: {found} is not a whole number")
     return numbers.astype(np.int64)
+
+
+def _shown(value: Any) -> str:
+    """Write a value as a person would, not as NumPy does."""
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def _check_steps(ids: Names, inverse: Ints, steps: Ints, order: Ints) -> None:
@@ -308,7 +320,7 @@ def _check_constant(name: str, column: Any, ids: Names, inverse: Ints, first: In
         row = int(differs[0])
         owner = inverse[row]
         raise InputError(
-            f"row {row + 1}, column {name!r}: trajectory {ids[owner]!r} says {column[row]!r} here "
-            f"and {column[first[owner]]!r} in row {first[owner] + 1}; it belongs to the whole "
-            "trajectory and must be the same on each of its rows"
+            f"row {row + 1}, column {name!r}: trajectory {ids[owner]!r} says {_shown(column[row])} "
+            f"here and {_shown(column[first[owner]])} in row {first[owner] + 1}; it belongs to the "
+            "whole trajectory and must be the same on each of its rows"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tocsin.risk.statistics.base import Floats, StatisticBase
+from tocsin.risk.statistics.base import NEVER, Floats, StatisticBase
 from tocsin.risk.statistics.features import FeatureTable
 from tocsin.risk.trajectories import Trajectories
 
@@ -29,7 +29,9 @@ class MinScore(StatisticBase, frozen=True, kw_only=True, tag="min_score"):
 
     def _own_paths(self, trajectories: Trajectories, table: FeatureTable | None) -> Floats:
         missing = np.isnan(trajectories.scores)
-        values = -trajectories.scores
-        if missing.any():
-            values[missing] = -np.inf
-        return values
+        if not missing.any():
+            return -trajectories.scores
+        latest = np.where(missing, -1, np.arange(trajectories.n_steps))
+        latest = np.maximum.accumulate(latest)
+        known = latest >= trajectories.starts[trajectories.owner]
+        return np.where(known, -trajectories.scores[latest], NEVER)
