@@ -36,6 +36,10 @@ class CalibrationInfeasible(TocsinError):  # noqa: N818 - the name says what is 
         super().__init__(refusal.sentence())
         self.refusal = refusal
 
+    def __reduce__(self) -> tuple[type[CalibrationInfeasible], tuple[Refusal]]:
+        """Travel between processes with the numbers, not with the sentence alone."""
+        return type(self), (self.refusal,)
+
 
 class CalibrationDamaged(TocsinError):  # noqa: N818
     """A calibration file does not hold what its digest or its schema says."""

@@ -31,3 +31,6 @@ LINE_BYTES_MAX: int = 1024 * 1024
 
 OPEN_SESSIONS_MAX: int = 100_000
 """Trajectories that `tocsin monitor` follows at once before it refuses new ones."""
+
+COLUMNS_MAX: int = 12
+"""Most data sets in one figure; a wider one is of no use to anyone."""

@@ -163,7 +163,7 @@ def common(view: View, **ours: Any) -> dict[str, Any]:
     if view.has("label") and "label" not in ours:
         out["label"] = view.flags("label", OUR_LABEL).astype(np.int64)
     if view.has("tokens") and "tokens" not in ours:
-        out["tokens"] = view.numbers("tokens")
+        out["tokens"] = view.whole("tokens")
     if view.has("group"):
         out["group"] = view.names(
             "group", "fill it, or use the trajectories themselves: columns={'group': "

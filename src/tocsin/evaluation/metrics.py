@@ -83,7 +83,7 @@ def measure(
     far, power = _mean(rung.rang[safe]), _mean(rung.rang[unsafe])
     known = detected & (trajectories.onset > 0)
     lag = rung.step[known] - trajectories.onset[known]
-    realised = far if risk == "false_alarm" else 1.0 - power
+    realised = far if risk == "false_alarm" else _mean(~rung.rang[unsafe])
     n_test = int((safe if risk == "false_alarm" else unsafe).sum())
     return Outcome(
         refused=False,

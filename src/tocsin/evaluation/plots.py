@@ -7,26 +7,38 @@ aside while a picture is drawn, so two threads should not draw at once.
 
 from __future__ import annotations
 
-import importlib
-import io
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from tocsin.errors import InputError, MissingExtra
-from tocsin.evaluation.evaluate import Report, Row, SegmentRate
+from tocsin.errors import InputError
+from tocsin.evaluation.canvas import (
+    FORBIDDEN,
+    LARGE,
+    MUTED,
+    PLAIN,
+    RULE,
+    SMALL,
+    Format,
+    add_axes,
+    drawing,
+    library,
+    picture,
+    renderer_of,
+    shift,
+    shown,
+    write,
+)
+from tocsin.evaluation.evaluate import Report, Row
 from tocsin.evaluation.roster import contestants
+from tocsin.limits import COLUMNS_MAX
 from tocsin.model import Risk
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
-
-Format = Literal["png", "svg"]
 
 MONITORS: tuple[str, ...] = (
     "paper_crc",
@@ -38,15 +50,6 @@ MONITORS: tuple[str, ...] = (
 )
 """What `render` draws unless told otherwise: the published monitors, and two of ours."""
 
-COLUMNS_MAX: int = 12
-"""Most data sets in one figure; a wider one is of no use to anyone."""
-
-SEGMENTS_MAX: int = 40
-"""Most segments in one figure; of more, those with the most trajectories are drawn."""
-
-_DPI = 144
-_SMALL, _PLAIN, _LARGE = 8.0, 9.0, 10.5  # points
-_INK, _MUTED, _RULE, _FORBIDDEN = "#1a1a1a", "#5c5c5c", "#d9d9d9", "#f6e3dd"
 
 # The colours of Okabe and Ito, by family; dashes and markers tell the lines apart without them.
 _LOOKS: dict[str, tuple[str, Any, str]] = {
@@ -170,49 +173,9 @@ def render(
         MissingExtra: matplotlib is not installed.
     """
     scene = _scene(reports, monitors)
-    with _drawing() as figure:
+    with drawing() as figure:
         _draw(figure, scene)
-        return _bytes(figure, format)
-
-
-def segments_figure(
-    report: Report,
-    monitor: str,
-    epsilon: float,
-    *,
-    format: Format = "png",  # noqa: A002 - as in `render`
-) -> bytes:
-    """Draw the promised rate by segment of one monitor at one epsilon.
-
-    No intervals: the counts are summed over splits, so one trajectory is counted several times.
-
-    Args:
-        report: of an evaluation with two or more segments.
-        monitor: a name from the roster.
-        epsilon: one of the evaluation's.
-        format: ``png``, or ``svg`` with its text kept as text.
-
-    Raises:
-        InputError: fewer than two segments for this monitor and epsilon.
-        MissingExtra: matplotlib is not installed.
-    """
-    contestants([monitor])
-    found = [
-        part
-        for part in report.segments
-        if part.monitor == monitor and math.isclose(part.epsilon, epsilon)
-    ]
-    if len(found) < 2:
-        raise InputError(
-            f"{len(found)} segments of {monitor} at epsilon {epsilon:g}: a figure by segment "
-            "needs two or more, and a monitor that did not refuse"
-        )
-    with _drawing() as figure:
-        _draw_segments(figure, report, monitor, found)
-        return _bytes(figure, format)
-
-
-# ------------------------------------------------------------------------------------ what to draw
+        return picture(figure, format)
 
 
 def _scene(reports: Mapping[str, Report], monitors: Sequence[str] | None) -> _Scene:
@@ -246,98 +209,6 @@ def _scene(reports: Mapping[str, Report], monitors: Sequence[str] | None) -> _Sc
 # -------------------------------------------------------------------------------------- matplotlib
 
 
-def _library(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise MissingExtra("drawing needs matplotlib: pip install 'tocsin[plot]'") from None
-
-
-@contextmanager
-def _drawing() -> Iterator[Figure]:
-    """Yield an empty figure under settings of our own, and restore the user's afterwards."""
-    style = _library("matplotlib.style")
-    ours = {
-        "axes.edgecolor": _MUTED,
-        "axes.labelcolor": _INK,
-        "axes.linewidth": 0.7,
-        "axes.spines.right": False,
-        "axes.spines.top": False,
-        "font.size": _SMALL,
-        "svg.fonttype": "none",
-        "svg.hashsalt": "tocsin",
-        "text.color": _INK,
-        "text.parse_math": False,  # a dollar sign in a name is a dollar sign
-        "xtick.color": _MUTED,
-        "xtick.labelcolor": _INK,
-        "ytick.color": _MUTED,
-        "ytick.labelcolor": _INK,
-    }
-    with style.context(["default", ours]), warnings.catch_warnings():
-        # A script that the font lacks: boxes in a PNG, the reader's own font in an SVG.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
-        figure: Figure = _library("matplotlib.figure").Figure(figsize=(8.0, 6.0), dpi=_DPI)
-        _library("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
-        yield figure
-
-
-def _bytes(figure: Figure, kind: Format) -> bytes:
-    if kind not in ("png", "svg"):
-        raise InputError(f"unknown format {kind!r}; choose from png, svg")
-    out = io.BytesIO()
-    # Neither the time of drawing nor the version of matplotlib is part of the picture.
-    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": "tocsin"}
-    figure.savefig(out, format=kind, dpi=_DPI, metadata=metadata)
-    return out.getvalue()
-
-
-def _shift(figure: Figure, axes: Axes, points: float) -> Any:
-    """Data coordinates moved to the right by so many points."""
-    moved = _library("matplotlib.transforms").ScaledTranslation(
-        points / 72.0, 0.0, figure.dpi_scale_trans
-    )
-    return axes.transData + moved
-
-
-def _write(figure: Figure, x: float, y: float, text: str, **how: Any) -> None:
-    """Write at a place in inches from the lower left corner."""
-    figure.text(x, y, text, transform=figure.dpi_scale_trans, **how)
-
-
-def _inches(figure: Figure, text: str, **how: Any) -> float:
-    """How wide a text would be."""
-    trial = figure.text(0.0, 0.0, text, **how)
-    box = trial.get_window_extent(_renderer(figure))
-    trial.remove()
-    return float(box.width) / figure.dpi
-
-
-def _shown(figure: Figure, text: str, longest: float, **how: Any) -> str:
-    """Return a name from the data, cut to so many inches, with what does not print escaped."""
-    shown = text if text.isprintable() else ascii(text)[1:-1]
-    if len(shown) > 200:
-        shown = shown[:200] + "…"
-    while len(shown) > 1 and _inches(figure, shown, **how) > longest:
-        shown = shown.removesuffix("…")[:-1] + "…"
-    return shown
-
-
-def _renderer(figure: Figure) -> Any:
-    return figure.canvas.get_renderer()  # type: ignore[attr-defined] # FigureCanvasAgg has it
-
-
-def _panel(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Axes at a place in inches."""
-    w, h = figure.get_size_inches()
-    axes = figure.add_axes((left / w, bottom / h, width / w, height / h))
-    axes.tick_params(length=2.5, width=0.7, pad=2.5)
-    return axes
-
-
-# --------------------------------------------------------------------------------- rates and delay
-
-# Inches.
 _LEFT, _RIGHT, _HEAD, _FOOT, _BETWEEN, _HEIGHT = 0.95, 0.15, 0.86, 0.5, 0.16, 1.5
 _WIDTHS = {1: 3.9, 2: 3.1}
 _WIDTH = 2.3
@@ -353,37 +224,37 @@ def _draw(figure: Figure, scene: _Scene) -> None:
     figure.set_size_inches(width, height)
     name = measures[0].title.lower()
     title = f"{measures[0].title}: promised and observed"
-    _write(figure, 0.15, height - 0.14, title, size=_LARGE, weight="bold", va="top")
+    write(figure, 0.15, height - 0.14, title, size=LARGE, weight="bold", va="top")
     tops = [_top(scene, measure) for measure in measures]
     for i, (data, report) in enumerate(scene.reports.items()):
         left = _LEFT + i * (panel + _GAP)
         ceiling = height - _HEAD
-        head = {"size": _PLAIN, "weight": "bold"}
-        _write(figure, left, ceiling + 0.27, _shown(figure, data, panel, **head), **head)
-        _write(figure, left, ceiling + 0.1, _size(report), size=_SMALL, color=_MUTED)
+        head = {"size": PLAIN, "weight": "bold"}
+        write(figure, left, ceiling + 0.27, shown(figure, data, panel, **head), **head)
+        write(figure, left, ceiling + 0.1, _size(report), size=SMALL, color=MUTED)
         for j, measure in enumerate(measures):
             bottom = ceiling - _HEIGHT - j * (_HEIGHT + _BETWEEN)
-            axes = _panel(figure, left, bottom, panel, _HEIGHT)
+            axes = add_axes(figure, left, bottom, panel, _HEIGHT)
             _frame(axes, scene, measure, tops[j])
             _lines(figure, axes, scene, report, measure)
             if i == 0:
                 middle = bottom + _HEIGHT / 2
                 label = {"rotation": 90, "va": "center", "ha": "right"}
-                _write(figure, 0.26, middle, measure.title, size=_PLAIN, **label)
-                _write(
+                write(figure, 0.26, middle, measure.title, size=PLAIN, **label)
+                write(
                     figure,
                     0.49,
                     middle,
                     measure.unit,
-                    size=_SMALL,
-                    color=_MUTED,
+                    size=SMALL,
+                    color=MUTED,
                     ma="center",
                     **label,
                 )
             else:
                 axes.tick_params(labelleft=False)
             if measure is measures[-1]:
-                axes.set_xlabel(f"ε, the {name} promised", size=_SMALL, labelpad=3)
+                axes.set_xlabel(f"ε, the {name} promised", size=SMALL, labelpad=3)
             else:
                 axes.tick_params(labelbottom=False)
 
@@ -412,14 +283,14 @@ def _frame(axes: Axes, scene: _Scene, measure: _Measure, top: float) -> None:
     axes.set_ylim(0.0, top)
     axes.set_xticks(_ticks(scene.epsilons, right))
     axes.xaxis.set_major_formatter(lambda value, _place: f"{value:g}")
-    axes.yaxis.set_major_locator(_library("matplotlib.ticker").MaxNLocator(5, steps=[1, 2, 2.5, 5]))
+    axes.yaxis.set_major_locator(library("matplotlib.ticker").MaxNLocator(5, steps=[1, 2, 2.5, 5]))
     axes.yaxis.set_major_formatter(lambda value, _place: f"{value:.4g}")
-    axes.grid(visible=True, axis="y", color=_RULE, linewidth=0.5)
+    axes.grid(visible=True, axis="y", color=RULE, linewidth=0.5)
     axes.set_axisbelow(True)
     if measure.promised:
         promise = [last, last] if scene.single else [0.0, right]
-        axes.fill_between([0.0, right], promise, max(top, right), color=_FORBIDDEN, linewidth=0)
-        axes.plot([0.0, right], promise, color=_MUTED, linewidth=0.9, zorder=1.5)
+        axes.fill_between([0.0, right], promise, max(top, right), color=FORBIDDEN, linewidth=0)
+        axes.plot([0.0, right], promise, color=MUTED, linewidth=0.9, zorder=1.5)
 
 
 def _ticks(epsilons: Sequence[float], span: float) -> list[float]:
@@ -438,7 +309,7 @@ def _lines(figure: Figure, axes: Axes, scene: _Scene, report: Report, measure: _
     empty = True
     for i, monitor in enumerate(scene.monitors):
         rows = scene.rows(report, monitor)
-        _line(axes, monitor, rows, measure, _shift(figure, axes, (i - (count - 1) / 2) * step))
+        _line(axes, monitor, rows, measure, shift(figure, axes, (i - (count - 1) / 2) * step))
         for row in rows:
             if row.refused_rate >= 1.0:
                 refused.setdefault(row.epsilon, []).append((i, monitor))
@@ -449,13 +320,13 @@ def _lines(figure: Figure, axes: Axes, scene: _Scene, report: Report, measure: _
             for k, (i, monitor) in enumerate(those):
                 # Side by side, since all of them lie at 0.
                 aside = (i - (count - 1) / 2) * step if step else (k - (len(those) - 1) / 2) * 5.0
-                place = _shift(figure, axes, aside)
+                place = shift(figure, axes, aside)
                 look = _marker(monitor, hollow=True)
                 axes.plot([epsilon], [0.0], transform=place, clip_on=False, zorder=4, **look)
     elif empty:
         axes.text(
             0.5, 0.5, "nothing detected",
-            color=_MUTED, size=_SMALL, ha="center", va="center", transform=axes.transAxes,
+            color=MUTED, size=SMALL, ha="center", va="center", transform=axes.transAxes,
         )  # fmt: skip
 
 
@@ -502,8 +373,8 @@ def _marker(monitor: str, *, hollow: bool) -> dict[str, Any]:
 
 def _legends(figure: Figure, scene: _Scene, width: float) -> float:
     """Put the legends at the foot of the figure; return their height in inches."""
-    make = _library("matplotlib.lines").Line2D
-    patch = _library("matplotlib.patches").Patch
+    make = library("matplotlib.lines").Line2D
+    patch = library("matplotlib.patches").Patch
     who = [
         (
             make([], [], **_marker(m, hollow=False) | {
@@ -516,16 +387,16 @@ def _legends(figure: Figure, scene: _Scene, width: float) -> float:
         for m in scene.monitors
     ]  # fmt: skip
     band = (
-        (make([], [], color=_MUTED, alpha=0.6, linewidth=1.2), "bar: 10–90 % of splits")
+        (make([], [], color=MUTED, alpha=0.6, linewidth=1.2), "bar: 10–90 % of splits")
         if scene.single
-        else (patch(color=_MUTED, alpha=0.25, linewidth=0), "band: 10–90 % of splits")
+        else (patch(color=MUTED, alpha=0.25, linewidth=0), "band: 10–90 % of splits")
     )
     what = [
-        (make([], [], color=_MUTED, linewidth=0.9), "ε, the promise"),
-        (patch(color=_FORBIDDEN, linewidth=0), "above the promise"),
+        (make([], [], color=MUTED, linewidth=0.9), "ε, the promise"),
+        (patch(color=FORBIDDEN, linewidth=0), "above the promise"),
         band,
     ]
-    hollow = make([], [], **_marker("auto", hollow=True) | {"markeredgecolor": _MUTED})
+    hollow = make([], [], **_marker("auto", hollow=True) | {"markeredgecolor": MUTED})
     shares = [row.refused_rate for row in scene.drawn()]
     if any(share >= 1.0 for share in shares):
         what.append((hollow, "open, at 0: refused in all splits"))
@@ -539,7 +410,7 @@ def _legend(
     figure: Figure, entries: Sequence[tuple[Any, str]], width: float, bottom: float
 ) -> float:
     """Place a legend in as few lines as fit the width; return its height in inches."""
-    renderer = _renderer(figure)
+    renderer = renderer_of(figure)
     left = _LEFT if width > 6.0 else 0.15
     for columns in range(len(entries), 0, -1):
         lines = math.ceil(len(entries) / columns)
@@ -554,7 +425,7 @@ def _legend(
             bbox_transform=figure.dpi_scale_trans,
             ncols=columns,
             frameon=False,
-            fontsize=_SMALL,
+            fontsize=SMALL,
             borderpad=0,
             borderaxespad=0,
             columnspacing=1.3,
@@ -569,56 +440,3 @@ def _legend(
 
 
 # -------------------------------------------------------------------------------------- by segment
-
-
-def _draw_segments(
-    figure: Figure, report: Report, monitor: str, found: Sequence[SegmentRate]
-) -> None:
-    missed = any(row.risk == "missed_detection" for row in report.results)
-    rate, counted = ("missed-detection", "unsafe") if missed else ("false-alarm", "safe")
-    parts = [
-        (p.segment, p.unsafe, 1.0 - p.power) if missed else (p.segment, p.safe, p.far)
-        for p in found
-    ]
-    kept = sorted(parts, key=lambda part: (-part[1], part[0]))[:SEGMENTS_MAX]
-    # Highest on top; what has no rate lies at the bottom.
-    kept.sort(key=lambda part: (part[2] if math.isfinite(part[2]) else -1.0, part[0]))
-    names = [_shown(figure, name, 2.6, size=_SMALL) for name, _, _ in kept]
-    left = 0.25 + max(_inches(figure, name, size=_SMALL) for name in names)
-    aside, foot, rows = 0.95, 0.55, 0.24 * len(kept)
-    panel = max(3.9, 6.3 - left - aside)
-    cut = len(kept) < len(parts)
-    width, height = left + panel + aside, foot + rows + (0.86 if cut else 0.7)
-    figure.set_size_inches(width, height)
-    epsilon = found[0].epsilon
-    title = f"{rate.capitalize()} rate by segment: {monitor} at ε = {epsilon:g}"
-    _write(figure, 0.15, height - 0.14, title, size=_LARGE, weight="bold", va="top")
-    splits = max((row.splits for row in report.results), default=0)
-    note = f"n: {counted} trajectories, summed over {splits} splits, in which the same ones recur"
-    if cut:
-        note = f"{note}\nthe {len(kept)} largest of {len(parts)} segments"
-    _write(figure, 0.15, height - 0.4, note, size=_SMALL, color=_MUTED, va="top")
-    axes = _panel(figure, left, foot, panel, rows)
-    rates = [value for _, _, value in kept if math.isfinite(value)]
-    right = min(1.0, 1.15 * max([epsilon, *rates]))
-    axes.set_xlim(0.0, right)
-    axes.set_ylim(-0.6, len(kept) - 0.4)
-    axes.axvspan(epsilon, right, color=_FORBIDDEN, linewidth=0, zorder=0)
-    axes.axvline(epsilon, color=_MUTED, linewidth=0.9, zorder=1.5)
-    axes.set_xlabel(
-        f"{rate} rate (share of the {counted}); ε bounds that of all segments together",
-        size=_SMALL,
-    )
-    axes.set_yticks(range(len(kept)), names)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(visible=True, axis="y", color=_RULE, linewidth=0.5)
-    axes.set_axisbelow(True)
-    look = _marker("auto", hollow=False) | {"markeredgecolor": _LOOKS["evaluator_anytime"][0]}
-    look["markerfacecolor"] = look["markeredgecolor"]
-    for place, (_, n, value) in enumerate(kept):
-        if math.isfinite(value):
-            axes.plot([value], [place], clip_on=False, zorder=3, **look)
-        axes.text(
-            1.03, place, f"n = {n:,}" if n else f"none {counted}",
-            color=_MUTED, size=_SMALL, va="center", transform=axes.get_yaxis_transform(),
-        )  # fmt: skip

@@ -251,7 +251,7 @@ def _crossing(plan: Plan, epsilon: float, n: int, crossed: list[str]) -> Refusal
     return Refusal(
         bound=plan.bound,
         epsilon=epsilon,
-        delta=plan.delta,
+        delta=None if plan.bound == "crc" else plan.delta,
         n=n,
         n_needed=n,
         epsilon_smallest=epsilon,
@@ -344,11 +344,12 @@ def _segments(granted: Certified, workshop: Workshop, unit: Unit) -> list[Segmen
     units = _units(c, workshop, "one_per_group" if unit == "cluster_mean" else unit, risk)
     names = sorted(set(trajectories.segments[workshop.calibration]))
     spend = member.delta
-    if plan.per_segment and plan.simultaneous and spend is not None:
-        spend = spend / len(names)
     rows = []
     for name in names:
         maxima = c.maxima[units & (trajectories.segments == name)]
+        if plan.per_segment and plan.simultaneous and len(maxima):
+            share = plan.delta * c.delta_share / len(names)
+            spend, _ = joint_allowed_errors(len(maxima), plan.epsilons, share)
         lam, certified, note = member.threshold, False, "pooled threshold"
         if plan.per_segment:
             lam, certified, note = _segment_threshold(

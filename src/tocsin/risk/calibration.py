@@ -229,7 +229,7 @@ def from_json(raw: bytes) -> Calibration:
         raise CalibrationDamaged(f"{len(raw)} bytes are more than {CALIBRATION_BYTES_MAX}")
     try:
         schema = msgspec.json.decode(raw, type=_SchemaOnly).schema
-    except msgspec.MsgspecError as e:
+    except _UNREADABLE as e:
         raise CalibrationDamaged(f"not a calibration: {e}") from None
     if schema != SCHEMA:
         raise CalibrationDamaged(
@@ -237,7 +237,7 @@ def from_json(raw: bytes) -> Calibration:
         )
     try:
         calibration = msgspec.json.decode(raw, type=Calibration, strict=False)
-    except msgspec.MsgspecError as e:
+    except _UNREADABLE as e:
         raise CalibrationDamaged(f"the content does not fit the schema: {e}") from None
     digest = content_digest(calibration)
     if calibration.digest != digest:
@@ -285,6 +285,10 @@ class _SchemaOnly(msgspec.Struct):
     schema: str
 
 
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What the decoder raises on bytes that are no calibration."""
+
+
 def _builtins(calibration: Calibration) -> dict[str, Any]:
     content: dict[str, Any] = _finite(msgspec.to_builtins(calibration))
     return content
@@ -312,3 +316,6 @@ def _check_numbers(calibration: Calibration) -> None:
                 raise CalibrationDamaged(f"member {m.label!r} names no statistic of this file")
             if math.isnan(m.threshold):
                 raise CalibrationDamaged(f"member {m.label!r} has no threshold (NaN)")
+        for s in c.segments:
+            if math.isnan(s.threshold):
+                raise CalibrationDamaged(f"segment {s.segment!r} has no threshold (NaN)")

@@ -66,12 +66,15 @@ def check_plan(plan: Plan) -> None:
         _one_of("unit", plan.unit, UNITS)
     if not 0 < len(plan.epsilons) <= EPSILONS_MAX:
         raise InputError(f"give between 1 and {EPSILONS_MAX} epsilon values")
-    for epsilon in (*plan.epsilons, plan.epsilon_missed or plan.epsilons[0]):
+    missed = () if plan.epsilon_missed is None else (plan.epsilon_missed,)
+    for epsilon in (*plan.epsilons, *missed):
         check_levels(plan.bound, epsilon, plan.delta)
     if any(b <= a for a, b in zip(plan.epsilons, plan.epsilons[1:], strict=False)):
         raise InputError(f"epsilon values must increase, got {list(plan.epsilons)}")
     if not 0.0 < plan.fit_share < 1.0:
         raise InputError(f"the fitting share must lie between 0 and 1, got {plan.fit_share!r}")
+    if plan.seed < 0:
+        raise InputError(f"the seed must not be negative, got {plan.seed}")
     for clash, advice in _CLASHES:
         if clash(plan):
             raise InputError(advice)
@@ -85,6 +88,15 @@ _CLASHES: tuple[tuple[Callable[[Plan], bool], str], ...] = (
     (
         lambda p: p.risk == "both" and p.unit == "cluster_mean",
         "control both risks with unit 'one_per_group', not 'cluster_mean'",
+    ),
+    (
+        lambda p: p.risk != "both" and p.epsilon_missed is not None,
+        "a level for missed detections beside the other needs risk 'both'",
+    ),
+    (
+        # A segment's own alarm threshold may lie above the one that bounds missed detections.
+        lambda p: p.risk == "both" and p.per_segment,
+        "control both risks with one threshold for all, or one risk per segment",
     ),
     (
         lambda p: p.simultaneous and p.bound == "crc",
