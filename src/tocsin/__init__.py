@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tocsin import testing
-    from tocsin.api import calibrate, evaluate, read
+    from tocsin.api import calibrate, evaluate
     from tocsin.calibration_file import load, save
     from tocsin.errors import (
         CalibrationDamaged,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         SessionMisuse,
         TocsinError,
     )
+    from tocsin.evaluation.datasets import read
     from tocsin.model import Decision, Signal
     from tocsin.monitor import Monitor, Session, replay
     from tocsin.risk.calibration import Calibration
@@ -58,7 +59,7 @@ _HOME = {
     "from_columns": "tocsin.risk.trajectories",
     "guarantee": "tocsin.risk.guarantee",
     "load": "tocsin.calibration_file",
-    "read": "tocsin.api",
+    "read": "tocsin.evaluation.datasets",
     "replay": "tocsin.monitor",
     "save": "tocsin.calibration_file",
     "sign": "tocsin.risk.signature",

@@ -10,7 +10,7 @@ import msgspec
 
 from tocsin import __version__
 from tocsin.errors import CalibrationInfeasible, InputError
-from tocsin.evaluation import datasets
+from tocsin.evaluation.datasets import read
 from tocsin.evaluation.evaluate import Report, Setting, no_progress
 from tocsin.evaluation.evaluate import evaluate as _evaluate
 from tocsin.model import Refusal
@@ -20,11 +20,6 @@ from tocsin.risk.plan import Plan
 from tocsin.risk.trajectories import Trajectories
 
 Data = Trajectories | str | os.PathLike[str]
-
-
-def read(path: str | os.PathLike[str], **options: Any) -> Trajectories:
-    """Read labelled trajectories from a file; see `tocsin.evaluation.datasets.read`."""
-    return datasets.read(path, **options)
 
 
 def calibrate(

@@ -34,3 +34,9 @@ OPEN_SESSIONS_MAX: int = 100_000
 
 COLUMNS_MAX: int = 12
 """Most data sets in one figure; a wider one is of no use to anyone."""
+
+DATA_BYTES_MAX: int = 2 * 1024**3
+"""Most bytes that are read from one data file, after decompression."""
+
+DATA_ROWS_MAX: int = 50_000_000
+"""Most rows that are read from one parquet file."""

@@ -53,7 +53,7 @@ def command(data: str, target: str | None, sign_key: str | None, fit_data: str |
     Rows are steps: trajectory_id, step, score (higher = safer), label (1 safe, 0 unsafe), and
     where there are any group, segment, tokens, onset_step. Parquet, CSV or JSONL.
     """
-    read = {k: given.pop(k) for k in ("layout", "columns", "score_column", "segment_column")}
+    read = {k: given.pop(k) for k in options.DATA_OPTIONS}
     identity = {
         k: given.pop(k) for k in ("signal", "verifier", "verifier_version", "step_definition")
     }

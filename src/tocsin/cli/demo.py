@@ -14,6 +14,7 @@ from rich.text import Text
 from tocsin import __version__, api, calibration_file
 from tocsin.cli import show
 from tocsin.cli.terminal import number, out, plain, progress
+from tocsin.evaluation.datasets import read
 from tocsin.evaluation.evaluate import Setting
 from tocsin.model import Decision, Signal
 from tocsin.monitor import Monitor
@@ -92,7 +93,7 @@ def demo_data(seed: int) -> tuple[Trajectories, str]:
     """Return real scores where the variable names them, else the closed-form world; and which."""
     folder = os.environ.get(_VARIABLE)
     if folder and (Path(folder) / _FILE).is_file():
-        data = api.read(Path(folder) / _FILE)
+        data = read(Path(folder) / _FILE)
         return data, f"real data: {data.n:,} trajectories of {_FILE} in {_VARIABLE}"
     from tocsin.testing import worlds
 

@@ -53,7 +53,7 @@ def command(data: str, figures: tuple[str, ...], *, as_json: bool, **given: Any)
     tokens saved (over all unsafe), and how often the promise was violated beside how often a valid
     monitor would violate it on so small a test set.
     """
-    read = {k: given.pop(k) for k in ("layout", "columns", "score_column", "segment_column")}
+    read = {k: given.pop(k) for k in options.DATA_OPTIONS}
     identity = {
         k: given.pop(k) for k in ("signal", "verifier", "verifier_version", "step_definition")
     }

@@ -24,6 +24,9 @@ def _all(options: list[Callable[[F], F]]) -> Callable[[F], F]:
     return decorate
 
 
+DATA_OPTIONS = ("layout", "columns", "score_column", "segment_column", "scores")
+
+
 def data_options(f: F) -> F:
     """How to read the data file."""
     return _all(
@@ -35,6 +38,8 @@ def data_options(f: F) -> F:
             click.option("--score-column", metavar="NAME", help="Column that holds the score."),
             click.option("--segment-column", metavar="NAME",
                          help="Column that names the segment of each trajectory."),
+            click.option("--scores", metavar="FILE",
+                         help="Scores by turn, for a layout that holds text alone."),
         ]
     )(f)  # fmt: skip
 
@@ -108,16 +113,18 @@ def read_data(
     columns: tuple[str, ...],
     score_column: str | None,
     segment_column: str | None,
+    scores: str | None,
 ) -> Trajectories:
     """Read the data file as the options say."""
-    from tocsin import api
+    from tocsin.evaluation.datasets import read
 
-    return api.read(
+    return read(
         data,
         layout=layout,
         columns=parse_columns(columns) or None,
         score_column=score_column,
         segment_column=segment_column,
+        scores=scores,
     )
 
 

@@ -22,13 +22,8 @@ from tocsin import limits
 from tocsin.errors import InputError, MissingExtra
 from tocsin.evaluation import cells
 from tocsin.evaluation.layouts import Table
+from tocsin.limits import DATA_BYTES_MAX, DATA_ROWS_MAX
 from tocsin.risk.trajectories import Column
-
-DATA_BYTES_MAX = 2 * 1024**3
-"""Most bytes that are read from one data file, after decompression."""
-
-DATA_ROWS_MAX = 50_000_000
-"""Most rows that are read from one parquet file."""
 
 Choose = Callable[[tuple[str, ...]], Iterable[str]]
 """From the names of all columns to those to load."""

@@ -99,7 +99,9 @@ def calibrate(
 
 
 def check_signal(trajectories: Trajectories, kind: str) -> None:
-    """Refuse probabilities outside [0, 1], naming the trajectory and the step."""
+    """Refuse data without any score, and probabilities outside [0, 1], naming where."""
+    if np.isnan(trajectories.scores).all():
+        raise InputError("no step has a score: score the data with a verifier first")
     if kind != "probability":
         return
     with np.errstate(invalid="ignore"):

@@ -1,0 +1,138 @@
+"""The benchmarks of Tocsin: `python3 dev.py bench [--quick] [--only NAME] [--json] [--save]`.
+
+Ratios are taken within one run on one machine. Nothing here fails because something was slow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import online
+import quality
+import scale
+import speed_pypi
+import validity
+from common import Cell, Found, MissingDataError, Options, Row, load, machine, plain
+
+BENCHMARKS: dict[str, tuple[Callable[[Options], Found], str]] = {
+    "speed_pypi": (speed_pypi.run, "calibrate and evaluate one split, beside e-valuator 1.0.0"),
+    "scale": (scale.run, "a million trajectories of a hundred steps: seconds and memory"),
+    "online": (online.run, "one step of a session, at step 10 and at step 100,000"),
+    "quality": (quality.run, "what each monitor detects at the same guarantee, on real scores"),
+    "validity": (validity.run, "how much of delta and epsilon each bound leaves unused"),
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the benchmarks asked for, print a table or one JSON object."""
+    options, only, as_json = _parse(argv)
+    start, rows, skipped, failed = machine(), [], {}, False
+    if not as_json:
+        print(_words(start))
+    for name in only:
+        began = time.perf_counter()
+        try:
+            found = BENCHMARKS[name][0](options)
+        except MissingDataError as e:
+            found = Found(skipped=[str(e)])
+        seconds = time.perf_counter() - began
+        rows += [
+            {"benchmark": name, "table": table, **row}
+            for table, content in found.tables.items()
+            for row in content
+        ]
+        if found.skipped:
+            skipped[name] = found.skipped
+        if not as_json:
+            _print(name, found, seconds)
+    if as_json:
+        told = {
+            "machine": start,
+            "load_1min_at_end": load(),
+            "command": options.command,
+            "quick": options.quick,
+            "seed": options.seed,
+            "skipped": skipped,
+            "rows": rows,
+        }
+        print(json.dumps(plain(told), indent=1, allow_nan=False))
+    return int(failed)
+
+
+def _parse(argv: Sequence[str]) -> tuple[Options, list[str], bool]:
+    parser = argparse.ArgumentParser(
+        prog="python3 dev.py bench",
+        description="Benchmarks: " + "; ".join(f"{n}: {w}" for n, (_, w) in BENCHMARKS.items()),
+    )
+    parser.add_argument("--only", action="append", choices=list(BENCHMARKS), metavar="NAME",
+                        help="one benchmark, may be repeated: " + ", ".join(BENCHMARKS))  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="less data, fewer repeats")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes for 'quality' (default: 1)")
+    parser.add_argument("--save", action="store_true",
+                        help="let 'quality' write benchmarks/results and docs/images")  # fmt: skip
+    given = parser.parse_args(argv)
+    if given.save and given.quick:
+        parser.error("--save keeps results that others read: leave --quick out")
+    options = Options(
+        quick=given.quick,
+        seed=given.seed,
+        jobs=given.jobs,
+        save=given.save,
+        command=shlex.join(["python3", "dev.py", "bench", *argv]),
+    )
+    return options, list(dict.fromkeys(given.only or BENCHMARKS)), given.json
+
+
+def _words(start: dict[str, Cell]) -> str:
+    return (
+        f"{start['cpu']}, {start['cores']} cores, {start['memory_gib']} GiB, load "
+        f"{start['load_1min']}; Python {start['python']}, NumPy {start['numpy']}, "
+        f"Tocsin {start['tocsin']}"
+    )
+
+
+def _print(name: str, found: Found, seconds: float) -> None:
+    print(f"\n{name}: {BENCHMARKS[name][1]} ({seconds:.0f} s)")
+    for table, content in found.tables.items():
+        if table not in found.hidden:
+            print(f"\n  {table}")
+            _print_table(content)
+    for note in found.notes:
+        print(f"  {note}")
+    for reason in found.skipped:
+        print(f"  SKIPPED: {reason}")
+
+
+def _print_table(content: list[Row]) -> None:
+    columns = list(dict.fromkeys(column for row in content for column in row))
+    lines = [columns, *([_shown(row.get(column)) for column in columns] for row in content)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    left = [all(isinstance(row.get(c), str | None) for row in content) for c in columns]
+    for line in lines:
+        cells = (
+            cell.ljust(width) if on_left else cell.rjust(width)
+            for cell, width, on_left in zip(line, widths, left, strict=True)
+        )
+        print(("    " + "  ".join(cells)).rstrip())
+
+
+def _shown(value: Cell) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+if __name__ == "__main__":
+    # Beside this file lie the modules it imports, also when it is not run from here.
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    sys.exit(main(sys.argv[1:]))
