@@ -229,29 +229,36 @@ def planning_table(bound: Bound, epsilon: float, delta: float | None) -> list[di
         >>> planning_table("exact", 0.1, 0.1)[0]["n"]
         22
     """
-    first = n_needed(bound, epsilon, delta)
-    rows: list[dict[str, Any]] = [
-        {"tightness": "feasible", "n": first, "expected_rate": _rate(bound, first, epsilon, delta)}
-    ]
-    for share in (0.5, 0.8, 0.9):
-        n = first
-        while (_rate(bound, n, epsilon, delta)) < share * epsilon:
-            n = max(n + 1, math.ceil(n * 1.01))
-        while n > first and _rate(bound, n - 1, epsilon, delta) >= share * epsilon:
-            n -= 1
-        rows.append(
-            {
-                "tightness": f"{share:g} epsilon",
-                "n": n,
-                "expected_rate": _rate(bound, n, epsilon, delta),
-            }
-        )
+    n, rows = n_needed(bound, epsilon, delta), []
+    for tightness, share in (
+        ("feasible", 0.0),
+        ("0.5 epsilon", 0.5),
+        ("0.8 epsilon", 0.8),
+        ("0.9 epsilon", 0.9),
+    ):
+        while (_errors(bound, n, epsilon, delta) + 1) / (n + 1) < share * epsilon:
+            n = _one_error_more(bound, n, epsilon, delta)
+        rate = (_errors(bound, n, epsilon, delta) + 1) / (n + 1)
+        rows.append({"tightness": tightness, "n": n, "expected_rate": rate})
     return rows
 
 
-def _rate(bound: Bound, n: int, epsilon: float, delta: float | None) -> float:
+def _one_error_more(bound: Bound, n: int, epsilon: float, delta: float | None) -> int:
+    """Fewest trajectories that allow more errors than n do; in between the rate only falls."""
+    allowed = _errors(bound, n, epsilon, delta)
+    low, high = n, 2 * n
+    while _errors(bound, high, epsilon, delta) <= allowed:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        few = _errors(bound, middle, epsilon, delta) <= allowed
+        low, high = (middle, high) if few else (low, middle)
+    return high
+
+
+def _errors(bound: Bound, n: int, epsilon: float, delta: float | None) -> int:
     k = allowed_errors(bound, n, epsilon, delta)
-    return 0.0 if isinstance(k, Refusal) else (k + 1) / (n + 1)
+    return -1 if isinstance(k, Refusal) else k
 
 
 def _percent(share: float) -> str:
