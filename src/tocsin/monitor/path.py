@@ -11,7 +11,7 @@ import math
 import msgspec
 
 from tocsin.limits import SCORE_PATH_STEPS_KEPT
-from tocsin.risk.statistics.base import State
+from tocsin.risk.statistics.base import NEVER, State
 
 
 class PathRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +20,7 @@ class PathRecord(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         steps: steps seen; the path stops growing at the alarm.
         checkpoint_step, checkpoint: the statistic's state after that many steps.
+        checkpoint_value: the statistic there; None before the first usable score.
         scores: every score after the checkpoint, up to the alarm or the end; None where missing.
         score_lowest, score_lowest_step: over the whole response.
         statistic_highest, statistic_highest_step: likewise, danger-high.
@@ -29,6 +30,7 @@ class PathRecord(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     checkpoint_step: int
     checkpoint: State
+    checkpoint_value: float | None
     scores: tuple[float | None, ...]
     score_lowest: float | None
     score_lowest_step: int | None
@@ -46,21 +48,22 @@ class ScorePath:
 
     def __init__(self, start: State) -> None:
         """Begin with an empty path."""
-        self._old: tuple[int, State] = (0, start)
-        self._new: tuple[int, State] = (0, start)
+        self._old: tuple[int, State, float] = (0, start, NEVER)
+        self._new: tuple[int, State, float] = (0, start, NEVER)
         self._scores: list[float] = []
         self.steps = 0
         self.missing = 0
         self._lowest, self._lowest_step = math.inf, 0
         self._highest, self._highest_step = -math.inf, 0
 
-    def add(self, score: float, state: State, value: float) -> None:
+    def add(self, score: float, state: State, last: float, value: float) -> None:
         """Take one step.
 
         Args:
             score: as given; NaN where missing.
             state: the statistic's state after it.
-            value: the statistic after it.
+            last: the statistic after the latest usable score.
+            value: the statistic of this step, which differs where a missing score is the worst.
         """
         self.steps += 1
         self._scores.append(score)
@@ -72,15 +75,16 @@ class ScorePath:
             self._highest, self._highest_step = value, self.steps
         if self.steps - self._new[0] == SCORE_PATH_STEPS_KEPT:
             del self._scores[: self._new[0] - self._old[0]]
-            self._old, self._new = self._new, (self.steps, state)
+            self._old, self._new = self._new, (self.steps, state, last)
 
     def record(self) -> PathRecord:
         """Freeze what was collected so far."""
-        at, state = self._old
+        at, state, value = self._old
         return PathRecord(
             steps=self.steps,
             checkpoint_step=at,
             checkpoint=state,
+            checkpoint_value=None if value == NEVER else value,
             scores=tuple(None if s != s else s for s in self._scores),  # noqa: PLR0124 - NaN
             score_lowest=self._lowest if self._lowest_step else None,
             score_lowest_step=self._lowest_step or None,

@@ -132,6 +132,7 @@ class Session:
     def _resume(self, record: PathRecord) -> None:
         """Start from a record's checkpoint instead of from nothing."""
         self._now, self._step = record.checkpoint, record.checkpoint_step
+        self._value = NEVER if record.checkpoint_value is None else record.checkpoint_value
         self._path = ScorePath(self._now)
 
     def _advance(self, number: float, *, missing: bool) -> float:
@@ -142,7 +143,7 @@ class Session:
             self._now, self._value = self._statistic.step(self._now, number)
             value = self._value
         if self._alarm_step is None:
-            self._path.add(number, self._now, value)
+            self._path.add(number, self._now, self._value, value)
         return value
 
     def _over(self, value: float) -> bool:
