@@ -56,7 +56,7 @@ _BLOCK = re.compile(
 )
 
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGEST = re.compile(r"sha256:(?:[0-9a-f]{64}|\.\.\.)")
 
 
 def blocks(text: str) -> list[Block]:
@@ -140,25 +140,28 @@ def examples() -> list[Path]:
     return [p for p in pages if p.is_file() and blocks(p.read_text(encoding="utf-8"))]
 
 
-def rewrite_outputs(page: Path) -> int:
-    """Replace the outputs of a page that are no longer true; return how many."""
+def rewrite_outputs(page: Path) -> list[str]:
+    """Replace the outputs of a page that are no longer true; say which, and what was lost."""
     with tempfile.TemporaryDirectory() as folder:
         done = list(run(page, Path(folder)))
     text = page.read_text(encoding="utf-8")
-    changed = 0
+    changed = []
     for block, output in reversed(done):
-        if block.expected is not None and not same(block.expected, output):
-            new = "".join(f"{line}\n" for line in _trimmed(_DIGEST.sub("sha256:...", output)))
-            text = text[: block.span[0]] + new + text[block.span[1] :]
-            changed += 1
+        if block.expected is None or same(block.expected, output):
+            continue
+        new = "".join(f"{line}\n" for line in _trimmed(_DIGEST.sub("sha256:...", output)))
+        text = text[: block.span[0]] + new + text[block.span[1] :]
+        lost = ": put its ... back by hand" if "..." in _DIGEST.sub("", block.expected) else ""
+        changed.append(f"{page.relative_to(DOCS.parent).as_posix()}:{block.line}: rewritten{lost}")
     page.write_text(text, encoding="utf-8")
-    return changed
+    return changed[::-1]
 
 
 def main(argv: list[str]) -> int:
     """Rewrite the outputs of the pages named, or of all."""
     for page in [Path(name).resolve() for name in argv] or examples():
-        print(f"{page.relative_to(DOCS.parent).as_posix()}: {rewrite_outputs(page)} rewritten")
+        for line in rewrite_outputs(page):
+            print(line)
     return 0
 
 

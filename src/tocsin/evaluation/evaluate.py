@@ -20,6 +20,7 @@ from tocsin.risk.candidates import Workshop
 from tocsin.risk.plan import Plan, check_plan
 from tocsin.risk.splits import take_groups
 from tocsin.risk.statistics.features import FeatureTable, feature_table
+from tocsin.risk.statistics.lockstep import apply_missing_policy
 from tocsin.risk.trajectories import Trajectories
 
 Progress = Callable[[int, int], None]
@@ -176,6 +177,10 @@ def check_setting(trajectories: Trajectories, setting: Setting) -> None:
     check_signal(trajectories, setting.plan.signal.kind)
     if setting.plan.risk == "both" or setting.plan.unit == "cluster_mean":
         raise InputError("evaluate one risk at a time, with a loss of 0 or 1 per unit")
+    if setting.plan.missing == "error":
+        apply_missing_policy(trajectories.scores, trajectories, "error")
+    if setting.seed < 0:
+        raise InputError(f"the seed must not be negative, got {setting.seed}")
     if setting.splits < 1 or setting.jobs < 1:
         raise InputError("splits and jobs must be at least 1")
     if not 0.0 < setting.calibration_share < 1.0:
