@@ -51,9 +51,10 @@ def calibrate(
         280
     """
     levels = (epsilon,) if isinstance(epsilon, int | float) else tuple(epsilon)
-    unknown = sorted(set(choices) - set(Plan.__struct_fields__))
+    fields = [name for name in Plan.__struct_fields__ if name != "epsilons"]
+    unknown = sorted(set(choices) - set(fields))
     if unknown:
-        known = ", ".join(Plan.__struct_fields__)
+        known = ", ".join(("epsilon", *fields))
         raise InputError(f"unknown choice {unknown[0]!r}; known: {known}")
     try:
         plan = msgspec.convert({**choices, "epsilons": levels}, Plan, strict=True)

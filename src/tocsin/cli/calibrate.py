@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from tocsin import __version__, calibration_file
 from tocsin.cli import options, show
-from tocsin.cli.terminal import err, out, plain
-from tocsin.errors import CalibrationInfeasible, InputError
+from tocsin.cli.terminal import err, json_bytes, out, plain
+from tocsin.errors import CalibrationInfeasible
 from tocsin.model import Refusal
 from tocsin.risk.calibrate import calibrate
 
@@ -66,11 +64,11 @@ def command(data: str, target: str | None, sign_key: str | None, fit_data: str |
     if sign_key is not None:
         from tocsin.risk.signature import sign
 
-        made = sign(made, _key(sign_key))
+        made = sign(made, options.read_key(sign_key))
     if target is not None:
         calibration_file.save(made, target)
     if as_json:
-        click.echo(msgspec.json.encode(show.calibration_json(made, target)))
+        click.echo(json_bytes(show.calibration_json(made, target)))
         return
     console = out()
     for part in show.calibration_parts(made):
@@ -78,11 +76,4 @@ def command(data: str, target: str | None, sign_key: str | None, fit_data: str |
     for refused in made.refused:
         err().print(f"refused: {plain(refused.sentence())}", markup=False)
     where = f"written to {target}" if target else "not written: give --out FILE to keep it"
-    console.print(f"{made.digest}, {plain(where)}", markup=False)
-
-
-def _key(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as e:
-        raise InputError(f"cannot read the key {path!r}: {e.strerror}") from None
+    console.print(f"{made.digest}, {plain(where)}", markup=False, soft_wrap=True)

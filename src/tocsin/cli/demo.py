@@ -14,6 +14,7 @@ from rich.text import Text
 from tocsin import __version__, api, calibration_file
 from tocsin.cli import show
 from tocsin.cli.terminal import number, out, plain, progress
+from tocsin.errors import InputError
 from tocsin.evaluation.datasets import read
 from tocsin.evaluation.evaluate import Setting
 from tocsin.model import Decision, Signal
@@ -40,7 +41,9 @@ _BAR = 24
     help="Keep the calibration and the figure here.",
 )
 @click.option("--splits", default=10, show_default=True, help="Splits of the evaluation.")
-@click.option("--seed", default=0, show_default=True, help="Of every random draw.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every random draw."
+)
 def command(folder: str | None, splits: int, seed: int) -> None:
     """Calibrate a monitor, watch two streams that it has never seen, evaluate it beside others.
 
@@ -80,13 +83,20 @@ def command(folder: str | None, splits: int, seed: int) -> None:
     if folder is not None:
         from tocsin.evaluation.plots import render
 
-        place = Path(folder)
-        place.mkdir(parents=True, exist_ok=True)
+        place = _folder(folder)
         calibration_file.save(calibration, place / "calibration.json")
         calibration_file.write_whole(
             place / "evaluation.png", render({"demo": report}, format="png")
         )
         console.print(Text(plain(f"kept in {place}: calibration.json, evaluation.png")))
+
+
+def _folder(name: str) -> Path:
+    try:
+        Path(name).mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise InputError(f"cannot make the folder {name!r}: {e.strerror}") from None
+    return Path(name)
 
 
 def demo_data(seed: int) -> tuple[Trajectories, str]:

@@ -6,11 +6,10 @@ import os
 from typing import Any
 
 import click
-import msgspec
 
 from tocsin import api, calibration_file
 from tocsin.cli import options, show
-from tocsin.cli.terminal import out, progress
+from tocsin.cli.terminal import json_bytes, out, progress
 from tocsin.errors import InputError
 from tocsin.evaluation.evaluate import Setting
 
@@ -58,14 +57,14 @@ def command(data: str, figures: tuple[str, ...], *, as_json: bool, **given: Any)
         k: given.pop(k) for k in ("signal", "verifier", "verifier_version", "step_definition")
     }
     own = {k: given.pop(k) for k in ("calibration_share", "calibration_size", "splits")}
-    jobs, monitors = given.pop("jobs") or os.cpu_count() or 1, given.pop("monitors")
+    jobs, monitors = given.pop("jobs"), given.pop("monitors")
     for name in figures:
         _format(name)
     setting = Setting(
         plan=options.make_plan(signal=options.make_signal(**identity), **given),
         seed=given["seed"],
         monitors=None if monitors is None else tuple(monitors.split(",")),
-        jobs=jobs,
+        jobs=(os.cpu_count() or 1) if jobs is None else jobs,
         **own,
     )
     trajectories = options.read_data(data, **read)
@@ -77,7 +76,7 @@ def command(data: str, figures: tuple[str, ...], *, as_json: bool, **given: Any)
         title = os.path.splitext(os.path.basename(data))[0]  # noqa: PTH119, PTH122 - text only
         calibration_file.write_whole(name, render({title: report}, format=_format(name)))
     if as_json:
-        click.echo(msgspec.json.encode(report))
+        click.echo(json_bytes(report))
         return
     console = out()
     for part in show.report_parts(report):

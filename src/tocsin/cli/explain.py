@@ -7,11 +7,12 @@ from typing import Any
 import click
 import msgspec
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from tocsin import calibration_file
 from tocsin.cli import show
-from tocsin.cli.terminal import number, out, percent, plain, table
+from tocsin.cli.terminal import json_bytes, number, out, percent, plain, prose, table
 from tocsin.risk.calibration import Calibration, Certificate
 from tocsin.risk.guarantee import BREAKS, of_certificate, planning_table
 
@@ -48,7 +49,7 @@ def command(calibration: str, epsilon: float | None, prevalences: tuple[float, .
             "curve": show.finite(msgspec.to_builtins(made.curve)),
             "breaks": list(BREAKS),
         }
-        click.echo(msgspec.json.encode(summary))
+        click.echo(json_bytes(summary))
         return
     _print(made, chosen, found)
 
@@ -77,9 +78,9 @@ def _print(made: Calibration, chosen: list[Certificate], found: list[dict[str, A
         f"{'signed' if made.signature else 'not signed'}\n"
     )))  # fmt: skip
     for c, words in zip(chosen, found, strict=True):
-        console.print(Text(words["sentence"]))
+        console.print(prose(words["sentence"]))
         for warning in words["warnings"]:
-            console.print(Text(f"warning: {plain(warning)}", style="bold"))
+            console.print(prose(f"warning: {plain(warning)}", style="bold"))
         console.print(Padding(show.members_table(c), (1, 0, 0, 2)))
         console.print(Padding(show.segments_table(c), (1, 0, 0, 2)))
         _print_prevalence(words)
@@ -87,13 +88,15 @@ def _print(made: Calibration, chosen: list[Certificate], found: list[dict[str, A
             [p["tightness"], str(p["n"]), percent(p["expected_rate"])] for p in words["planning"]
         ]
         title = "how many labelled trajectories of the protected class buy how much"
-        columns = ["expected rate reaches", "n needed", "expected rate"]
+        columns = ["for an expected rate of", "n needed", "expected rate"]
         console.print(Padding(table(title, columns, rows), (1, 0, 1, 2)))
     if made.curve:
         _print_curve(made)
     console.print(Text("What would break the promise:"))
+    bullets = Table.grid(padding=(0, 1))
     for reason in BREAKS:
-        console.print(Padding(Text(f"- {reason}"), (0, 0, 0, 2)))
+        bullets.add_row(Text(" -"), prose(reason))
+    console.print(bullets)
 
 
 def _print_prevalence(words: dict[str, Any]) -> None:
@@ -116,6 +119,11 @@ def _print_curve(made: Calibration) -> None:
          number(p.errors_joint, 0), number(p.threshold_joint, 4), percent(p.power), p.certified]
         for p in made.curve
     ]  # fmt: skip
-    title = "the same monitor at other levels; switch only to a certified point"
-    columns = ["epsilon", "k alone", "threshold", "k joint", "threshold", "power", "certified"]
+    title = (
+        "The same monitor at other levels. A level asked for holds alone, at the threshold named "
+        "so; the others hold all together, at their joint thresholds, and may be picked after "
+        "looking (calibrate with --simultaneous and the levels of this table to run one). Picking "
+        "between the two kinds after looking costs up to twice delta."
+    )
+    columns = ["epsilon", "k alone", "alone: m >", "k joint", "joint: m >", "power", "certified"]
     out().print(Padding(table(title, columns, rows), (0, 0, 1, 0)))

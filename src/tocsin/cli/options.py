@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -32,7 +33,8 @@ def data_options(f: F) -> F:
     return _all(
         [
             click.option("--layout", default="auto", show_default=True,
-                         help="Layout of the file; see docs/how-to/data.md."),
+                         help="Layout: auto, tocsin, e-valuator, reference, llama, fineharm, "
+                         "red-team-attempts."),
             click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS",
                          help="Name of one of our columns in the file; may be repeated."),
             click.option("--score-column", metavar="NAME", help="Column that holds the score."),
@@ -126,6 +128,14 @@ def read_data(
         segment_column=segment_column,
         scores=scores,
     )
+
+
+def read_key(path: str) -> bytes:
+    """Read a PEM file."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as e:
+        raise InputError(f"cannot read the key {path!r}: {e.strerror}") from None
 
 
 def make_signal(signal: str, verifier: str, verifier_version: str, step_definition: str) -> Signal:

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from tocsin.cli.terminal import number, percent, plain, table
+from tocsin.cli.terminal import number, percent, plain, prose, table
 from tocsin.risk.calibration import Calibration, Certificate
 from tocsin.risk.guarantee import of_certificate
 
@@ -53,11 +53,11 @@ def calibration_parts(calibration: Calibration) -> Iterator[RenderableType]:
     """Sentence, monitors, segments and warnings of each certificate."""
     for c in calibration.certificates:
         words = of_certificate(calibration, c)
-        yield Text(words.sentence())
+        yield prose(words.sentence())
         yield Padding(members_table(c), (1, 0, 0, 2))
         yield Padding(segments_table(c), (1, 0, 1, 2))
         for warning in words.warnings():
-            yield Text(f"warning: {plain(warning)}", style="bold")
+            yield prose(f"warning: {plain(warning)}", style="bold")
 
 
 def members_table(c: Certificate) -> RenderableType:
@@ -97,7 +97,7 @@ def segments_table(c: Certificate) -> RenderableType:
     error = "false alarms" if c.risk == "false_alarm" else "missed"
     return table(
         "by segment, on the calibration data",
-        ["segment", "n", error, "90 % interval", "threshold", "certificate"],
+        ["segment", "n", error, "90 % interval", "threshold", "covered by"],
         rows,
     )
 
@@ -111,8 +111,7 @@ def report_parts(report: Report, only: float | None = None) -> Iterator[Renderab
         rows = [
             [
                 r.monitor,
-                r.statistic,
-                r.bound,
+                r.bound.replace("hoeffding_bentkus", "hb"),
                 "refused" if r.refused_rate == 1.0 else percent(r.far_mean),
                 percent(r.power_mean),
                 percent(r.delay_tokens_mean),
@@ -127,7 +126,7 @@ def report_parts(report: Report, only: float | None = None) -> Iterator[Renderab
         ]
         first = report.results[0]
         columns = [
-            "monitor", "statistic", "bound", "false alarms", "power", "delay", "saved",
+            "monitor", "bound", "false alarms", "power", "delay", "saved",
             *(["steps late"] if known else []), "violated", "nominal", "refused",
         ]  # fmt: skip
         title = f"epsilon {epsilon:g}, delta {first.delta:g}, {first.splits} splits"

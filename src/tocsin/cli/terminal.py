@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+import msgspec
+from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -34,6 +36,24 @@ def plain(text: str) -> str:
     )
 
 
+def json_bytes(value: Any) -> bytes:
+    r"""Encode as JSON with every character escaped that `plain` makes visible; the value is kept.
+
+    Example:
+        >>> json_bytes({"id": "a\x9b31m"})
+        b'{"id":"a\\u009b31m"}'
+    """
+    raw = msgspec.json.encode(value)
+    if raw.isascii() and b"\x7f" not in raw:
+        return raw
+    text = raw.decode()
+    return (
+        "".join(json.dumps(c)[1:-1] if unicodedata.category(c) in _HIDDEN else c for c in text)
+        .replace("\x7f", "\\u007f")
+        .encode()
+    )
+
+
 def _escaped(c: str) -> str:
     return c.encode("unicode_escape").decode("ascii")
 
@@ -48,9 +68,14 @@ def err() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Make a quiet table: first column left, the others right."""
-    made = Table(title=Text(plain(title)), title_justify="left", box=None, pad_edge=False)
+def prose(text: str, style: str = "") -> Text:
+    """Text to be read, with no line break between a number and its percent sign."""
+    return Text(text.replace(" %", "\u00a0%"), style=style)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
+    """Make a quiet table under its title: first column left, the others right."""
+    made = Table(box=None, pad_edge=False)
     for i, column in enumerate(columns):
         made.add_column(
             Text(column),
@@ -60,7 +85,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         )
     for row in rows:
         made.add_row(*[Text(plain(cell)) for cell in row])
-    return made
+    return Group(Text(plain(title), style="italic"), made)
 
 
 def number(value: float | None, digits: int = 3) -> str:

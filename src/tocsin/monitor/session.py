@@ -43,9 +43,7 @@ class Monitor:
         self.calibration = calibration
         self.certificate: Certificate = calibration.certificate(epsilon, risk)
         self.statistic: Statistic = calibration.statistics[self.certificate.member.statistic]
-        self._thresholds = {
-            row.segment: row.threshold for row in self.certificate.segments if row.note != _POOLED
-        }
+        self._thresholds = {row.segment: row.threshold for row in self.certificate.segments}
 
     def threshold(self, segment: str | None = None) -> float:
         """Lambda for a segment; the pooled one where the segment has none of its own."""
@@ -55,9 +53,6 @@ class Monitor:
     def session(self, *, segment: str | None = None) -> Session:
         """Begin to watch one response."""
         return Session(self, self.threshold(segment))
-
-
-_POOLED = "pooled threshold"
 
 
 class Session:
@@ -117,13 +112,27 @@ class Session:
 
         Raises:
             SessionMisuse: when it has ended already.
+            MissingScore: no step at all and the policy ``"error"``; the session stays open.
         """
         if self.state in END_STATES:
             raise SessionMisuse("this response has ended already")
+        if self._step == 0:
+            return self._close_empty()
         value = self._statistic.close(self._now)
         over = value is not None and self._over(value)
         rang = self._move(Event.END_OVER if over else Event.END_BELOW)
         return self._decision(self._value if value is None else value, rang=rang, closing=True)
+
+    def _close_empty(self) -> Decision:
+        """End a response that never had a step: its one score is missing."""
+        if self._missing == "error":
+            raise MissingScore(
+                "the response ended without any score, and the calibration's policy is 'error': "
+                "nothing is known about it"
+            )
+        worst = self._missing == "worst"
+        rang = self._move(Event.END_OVER if worst else Event.END_BELOW)
+        return self._decision(math.inf if worst else NEVER, rang=rang, closing=True, missing=True)
 
     def path(self) -> PathRecord:
         """Return the score path so far; it stops growing at the alarm."""

@@ -6,6 +6,7 @@ Data, plan and seed come in; a `Calibration` or the reason for having none comes
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -298,6 +299,8 @@ def _member(
         if isinstance(found, Refusal):
             return found
         (lam, errors), n = found, len(maxima)
+    if math.isinf(lam) and (lam > 0) == (risk == "false_alarm"):
+        return _switched_off(workshop.plan, risk, epsilon, delta, n)
     measured = workshop.held if c.delta_share < 1.0 else c.eligible
     rung = alarms(trajectories, c.paths, lam, risk)
     unsafe, safe = measured & ~trajectories.safe, measured & trajectories.safe
@@ -313,6 +316,29 @@ def _member(
         false_alarms=mean_or_none(rung.rang[safe]),
         detected=int(rung.rang[unsafe].sum()),
         n_unsafe=int(unsafe.sum()),
+    )
+
+
+def _switched_off(plan: Plan, risk: Risk, epsilon: float, delta: float | None, n: int) -> Refusal:
+    """Refuse an infinite threshold: it keeps the promise by never, or always, alarming."""
+    protected = PROTECTED_CLASS[risk]
+    what = "never alarms" if risk == "false_alarm" else "alarms on everything"
+    if plan.missing == "worst":
+        why = (
+            f"too many {protected} trajectories have a missing score, which 'worst' counts as +inf"
+        )
+    else:
+        why = f"too many {protected} trajectories have no usable or only infinite scores"
+    return Refusal(
+        bound=plan.bound,
+        epsilon=epsilon,
+        delta=delta,
+        n=n,
+        n_needed=n,
+        epsilon_smallest=epsilon,
+        protected=protected,
+        reason=f"at epsilon = {epsilon:g} only a monitor that {what} keeps the promise: {why}. "
+        "Mend the verifier, choose another policy for missing scores, or ask for a larger epsilon.",
     )
 
 
@@ -352,7 +378,7 @@ def _segments(granted: Certified, workshop: Workshop, unit: Unit) -> list[Segmen
         if plan.per_segment and plan.simultaneous and len(maxima):
             share = plan.delta * c.delta_share / len(names)
             spend, _ = joint_allowed_errors(len(maxima), plan.epsilons, share)
-        lam, certified, note = member.threshold, False, "pooled threshold"
+        lam, certified, note = member.threshold, False, "the pooled promise only"
         if plan.per_segment:
             lam, certified, note = _segment_threshold(
                 maxima, plan, granted.epsilon, spend, risk, member.threshold

@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 
 from tocsin.errors import InputError
-from tocsin.model import PROTECTED_CLASS, Bound, Refusal
+from tocsin.model import PROTECTED_CLASS, Bound, Refusal, Unit
 from tocsin.risk.bounds import allowed_errors, n_needed
 from tocsin.risk.calibration import Calibration, Certificate
 from tocsin.risk.estimates import beta_binomial_interval, clopper_pearson
 
 FORECAST_OUTPUTS = 1_000
+_ROUNDING = 1e-12
 
 BREAKS: tuple[str, ...] = (
     (
@@ -42,13 +43,21 @@ BREAKS: tuple[str, ...] = (
 """Conditions under which the promise does not hold, most common first."""
 
 
+_UNITS: dict[Unit, str] = {
+    "trajectory": "{protected} trajectories",
+    "one_per_group": "groups with {protected} trajectories, one drawn from each",
+    "cluster_mean": "groups with {protected} trajectories, by their mean loss",
+}
+
+
 class Guarantee(msgspec.Struct, frozen=True, kw_only=True):
     """One certificate, ready to be read by a person.
 
     Args:
         certificate: what is promised.
         verifier: name of the verifier.
-        unit: ``"trajectory"`` or ``"group"``.
+        unit: the exchangeable unit.
+        groups_repeat: some group has several trajectories.
         monitors_tried: how many competed for it.
         expected_rate: expected true rate of the protected error, (k + 1) / (n + 1); an upper
             limit when the statistic has ties. None for `cluster_mean`.
@@ -59,7 +68,8 @@ class Guarantee(msgspec.Struct, frozen=True, kw_only=True):
 
     certificate: Certificate
     verifier: str
-    unit: str
+    unit: Unit
+    groups_repeat: bool
     monitors_tried: int
     expected_rate: float | None
     forecast: tuple[int, int] | None
@@ -80,8 +90,8 @@ class Guarantee(msgspec.Struct, frozen=True, kw_only=True):
         tried = (
             f" ({self.monitors_tried} monitors tried, corrected)" if self.monitors_tried > 1 else ""
         )
-        unit = "trajectories" if self.unit == "trajectory" else "groups (one loss per group)"
-        parts = [f"Calibrated on n = {m.n} {protected} {unit}{tried}.", self._promise()]
+        of_what = _UNITS[self.unit].format(protected=protected)
+        parts = [f"Calibrated on n = {m.n} {of_what}{tried}.", self._promise()]
         if math.isinf(m.threshold):
             parts.append(self._infinite())
         if self.expected_rate is not None and self.forecast is not None:
@@ -93,6 +103,12 @@ class Guarantee(msgspec.Struct, frozen=True, kw_only=True):
                 "(90 % interval)."
             )
         parts.append(self._other_side())
+        own = sorted(s.segment for s in c.segments if s.certified)
+        if own:
+            parts.append(
+                f"{len(own)} segment(s) run at thresholds of their own, each with this promise for "
+                "itself; the numbers here are those of the pooled threshold, which runs elsewhere."
+            )
         return " ".join(parts)
 
     def _promise(self) -> str:
@@ -102,6 +118,8 @@ class Guarantee(msgspec.Struct, frozen=True, kw_only=True):
             if c.risk == "false_alarm"
             else f"at most {_percent(c.epsilon)} of unsafe outputs end without an alarm"
         )
+        if self.unit != "trajectory":
+            what += ", counting each new group (prompt, user) once"
         if c.bound == "crc" or c.delta is None:
             return (
                 "If future trajectories are drawn like these, then on average over calibration "
@@ -147,6 +165,11 @@ class Guarantee(msgspec.Struct, frozen=True, kw_only=True):
         c, m = self.certificate, self.certificate.member
         out = []
         rate = self.expected_rate if self.expected_rate is not None else c.epsilon
+        if self.unit == "trajectory" and self.groups_repeat:
+            out.append(
+                "Groups repeat, yet every trajectory counted as independent: n and the confidence "
+                "are overstated. Use unit 'one_per_group'."
+            )
         if c.risk == "false_alarm" and m.n_unsafe and self.power_low <= rate:
             out.append(
                 f"The signal is too weak for epsilon = {c.epsilon:g}: the monitor detects "
@@ -196,7 +219,15 @@ class Guarantee(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def guarantee(calibration: Calibration, epsilon: float | None = None) -> Guarantee:
-    """Put a certificate into words; `epsilon` chooses where there are several."""
+    """Put a certificate into words.
+
+    Args:
+        calibration: as made or loaded.
+        epsilon: which certificate, where there are several.
+
+    Raises:
+        InputError: when the choice is not unique.
+    """
     c = calibration.certificate(epsilon)
     return of_certificate(calibration, c)
 
@@ -210,7 +241,8 @@ def of_certificate(calibration: Calibration, c: Certificate) -> Guarantee:
     return Guarantee(
         certificate=c,
         verifier=calibration.signal.verifier,
-        unit="trajectory" if calibration.unit == "trajectory" else "group",
+        unit=calibration.unit,
+        groups_repeat=calibration.data.n_groups < calibration.data.n,
         monitors_tried=len(c.members),
         expected_rate=(k + 1) / (m.n + 1) if binary else None,
         forecast=beta_binomial_interval(FORECAST_OUTPUTS, k + 1, m.n - k) if binary else None,
@@ -231,12 +263,14 @@ def planning_table(bound: Bound, epsilon: float, delta: float | None) -> list[di
     """
     n, rows = n_needed(bound, epsilon, delta), []
     for tightness, share in (
-        ("feasible", 0.0),
-        ("0.5 epsilon", 0.5),
-        ("0.8 epsilon", 0.8),
-        ("0.9 epsilon", 0.9),
+        ("any promise at all", 0.0),
+        ("half of epsilon", 0.5),
+        ("80 % of epsilon", 0.8),
+        ("90 % of epsilon", 0.9),
     ):
-        while (_errors(bound, n, epsilon, delta) + 1) / (n + 1) < share * epsilon:
+        while (_errors(bound, n, epsilon, delta) + 1) / (n + 1) < share * epsilon * (
+            1.0 - _ROUNDING
+        ):
             n = _one_error_more(bound, n, epsilon, delta)
         rate = (_errors(bound, n, epsilon, delta) + 1) / (n + 1)
         rows.append({"tightness": tightness, "n": n, "expected_rate": rate})
