@@ -328,7 +328,7 @@ def test_bad_levels_are_input_errors(bad: float) -> None:
         allowed_weight("hoeffding_bentkus", 10, 0.1, bad)
 
 
-# --------------------------------------------------------------------------- known to be wrong
+# -------------------------------------------------------------------------------- at the edges
 
 
 def test_a_group_maximum_that_is_no_number_is_an_input_error() -> None:

@@ -115,7 +115,7 @@ def nominal_violation(n_test: int, n: int, errors: float, epsilon: float) -> flo
     than the true rate does. NaN where the unit's loss is not 0 or 1.
 
     Example:
-        >>> round(nominal_violation(275, 290, 21, 0.1), 2)
+        >>> round(nominal_violation(275, 290, 22, 0.1), 2)
         0.17
     """
     if not 0 <= errors < n or errors % 1.0 != 0.0 or n_test == 0:

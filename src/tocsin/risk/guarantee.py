@@ -258,8 +258,8 @@ def planning_table(bound: Bound, epsilon: float, delta: float | None) -> list[di
     first row is the smallest n that is feasible at all.
 
     Example:
-        >>> planning_table("exact", 0.1, 0.1)[0]["n"]
-        22
+        >>> [row["n"] for row in planning_table("exact", 0.1, 0.1)]
+        [22, 38, 324, 1398]
     """
     n, rows = n_needed(bound, epsilon, delta), []
     for tightness, share in (
