@@ -7,6 +7,7 @@ part) changes nothing. Claims about draws allow four standard errors; the seeds 
 """
 
 import hashlib
+import importlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -182,29 +183,31 @@ def test_the_true_error_rate_keeps_the_promise(risk: Risk, bound: Bound) -> None
 
 def test_auto_keeps_the_promise_on_fresh_outputs() -> None:
     """
-    Sixty calibrations of 300 trajectories, each measured on the same 1,200 safe ones.
+    Sixty calibrations of 300 trajectories, each measured on the same 800 safe ones.
 
     That any of the monitors tried exceeds epsilon is what delta pays for, however one is chosen.
     On a finite test set a valid monitor does so with the beta-binomial probability; those of two
     add up. Four standard errors above that are allowed.
     """
-    runs, m = 60, 1_200
+    runs, m = 60, 800
     fresh = world(m, 0.0, seed=4)
     table = feature_table(fresh, "probability")
     rng = np.random.default_rng(5)
     rates, nominal, violated = [], [], 0
-    for seed in range(runs):
-        shop = workshop(worlds.trajectories(300, 0.3, rng), seed=seed)
-        (granted,) = certify(shop, "trajectory")
-        assert isinstance(granted, Certified)
-        assert [x.label for x in granted.members] == ["ewma", "posterior+closing"]
-        far = []
-        for candidate, x in zip(granted.candidates, granted.members, strict=True):
-            maxima = candidate.statistic.paths(fresh, "error", table).maxima(fresh.starts)
-            far.append(float((maxima > x.threshold).mean()))
-            nominal.append(betabinom(m, x.errors + 1, x.n - x.errors).sf(0.1 * m))
-        rates += far
-        violated += max(far) > 0.1
+    limits: Any = importlib.import_module("threadpoolctl").threadpool_limits
+    with limits(1):
+        for seed in range(runs):
+            shop = workshop(worlds.trajectories(300, 0.3, rng), seed=seed)
+            (granted,) = certify(shop, "trajectory")
+            assert isinstance(granted, Certified)
+            assert [x.label for x in granted.members] == ["ewma", "posterior+closing"]
+            far = []
+            for candidate, x in zip(granted.candidates, granted.members, strict=True):
+                maxima = candidate.statistic.paths(fresh, "error", table).maxima(fresh.starts)
+                far.append(float((maxima > x.threshold).mean()))
+                nominal.append(betabinom(m, x.errors + 1, x.n - x.errors).sf(0.1 * m))
+            rates += far
+            violated += max(far) > 0.1
     expected = 2.0 * float(np.mean(nominal))
     assert expected < 0.2
     assert violated / runs <= expected + 4.0 * math.sqrt(expected * (1.0 - expected) / runs)
@@ -569,7 +572,7 @@ def test_every_segment_is_reported_with_its_exact_interval(risk: Risk, per_segme
         assert row.rate_high == pytest.approx(wanted.high, abs=1e-9)
         if not per_segment:
             assert (row.threshold, row.certified) == (certificate.threshold, False)
-            assert row.note == "pooled threshold"
+            assert "pooled" in row.note
 
 
 def test_a_segment_without_a_protected_trajectory_is_reported_and_runs_the_pooled_threshold() -> (
@@ -842,11 +845,16 @@ def test_missing_scores_follow_the_policy_in_calibration(policy: Any, risk: Risk
     assert found.certificate().threshold == plain.threshold(own, k, risk)
 
 
-def test_where_too_many_safe_scores_are_missing_the_monitor_never_alarms() -> None:
+def test_a_threshold_that_would_switch_the_monitor_off_is_refused_with_the_reason() -> None:
     data = with_holes(world(300, 0.4, seed=30), 0.5)
-    found = made(data, missing="worst", statistic="min_score")
-    member_ = found.certificate().member
-    assert (member_.threshold, member_.power, member_.false_alarms) == (math.inf, 0.0, 0.0)
+    refusal = refused(data, missing="worst", statistic="min_score")
+    assert "only a monitor that never alarms keeps the promise" in refusal.sentence()
+    assert (refusal.n, refusal.protected) == (180, "safe")
+    hidden = ~data.safe[data.owner]
+    silent = replace(data, scores=np.where(hidden, np.nan, data.scores))
+    refusal = refused(silent, missing="skip", statistic="min_score", risk="missed_detection")
+    assert "only a monitor that alarms on everything keeps" in refusal.sentence()
+    assert refusal.protected == "unsafe"
 
 
 def test_a_trajectory_without_any_score_still_counts() -> None:

@@ -225,10 +225,18 @@ def test_a_closing_check_takes_no_alarm_back() -> None:
     assert (end.alarm, end.rang, end.alarm_step, end.statistic) == (True, False, 1, -9.0)
 
 
-def test_a_response_without_steps_ends_without_an_alarm() -> None:
-    for statistic in (MinScore(), constant_closing(MinScore(), 9.0)):
-        end = at_work(statistic, -0.5).session().close()
-        assert (end.step, end.alarm, end.statistic, end.alarm_step) == (0, False, None, None)
+def test_a_response_without_any_step_is_one_missing_score() -> None:
+    """Unknown is never safe: the policy decides, whatever the closing check would say."""
+    for statistic in (MinScore(), constant_closing(MinScore(), 9.0), constant_closing(Ewma(), -9)):
+        error = at_work(statistic, -0.5).session()
+        with pytest.raises(MissingScore, match="ended without any score"):
+            error.close()
+        assert error.state is State.WATCHING
+        skip = at_work(statistic, -0.5, missing="skip").session().close()
+        assert (skip.step, skip.alarm, skip.statistic, skip.missing) == (0, False, None, True)
+        worst = at_work(statistic, -0.5, missing="worst").session().close()
+        assert (worst.step, worst.alarm, worst.statistic) == (0, True, math.inf)
+        assert worst.rang and worst.missing and worst.closing
 
 
 def test_sessions_of_one_monitor_do_not_know_each_other() -> None:
@@ -335,7 +343,7 @@ def test_a_real_signal_takes_any_real_number() -> None:
 
 @pytest.mark.parametrize("scores", [(), (0.9,), (0.1,)])
 def test_nothing_can_be_done_after_the_end(scores: tuple[float, ...]) -> None:
-    session = at_work(MinScore(), -0.5).session()
+    session = at_work(MinScore(), -0.5, missing="skip").session()
     end = run(session, scores)[-1]
     for score in (0.5, None, 7.0):
         with pytest.raises(SessionMisuse, match="has ended"):
@@ -459,7 +467,7 @@ def test_the_path_stops_at_the_alarm() -> None:
 
 
 def test_an_empty_path_has_no_decision() -> None:
-    monitor = at_work(MinScore(), -0.5)
+    monitor = at_work(MinScore(), -0.5, missing="skip")
     record = monitor.session().path()
     assert replay(monitor, record) is None
     assert record.score_lowest is record.statistic_highest is None
@@ -595,10 +603,17 @@ class Model:
             self.alarm_step = self.step
         return None
 
-    def close(self) -> None:
+    def close(self) -> type[Exception] | None:
+        if self.ended:
+            return SessionMisuse
+        if self.step == 0 and self.policy == "error":
+            return MissingScore
         self.ended = True
-        if self.alarm_step is None and self.over(self.closing if self.seen else -math.inf):
+        if self.step == 0:
+            self.alarm_step = 0 if self.policy == "worst" else None
+        elif self.alarm_step is None and self.over(self.closing if self.seen else -math.inf):
             self.alarm_step = self.step
+        return None
 
 
 class SessionMachine(RuleBasedStateMachine):
@@ -628,13 +643,13 @@ class SessionMachine(RuleBasedStateMachine):
         assert self.last.rang == (self.model.alarm_step == self.last.step)
 
     @rule()
-    @precondition(lambda self: self.model.step > 2)
+    @precondition(lambda self: self.model.step == 0 or self.model.step > 2)
     def close(self) -> None:
-        if self.model.ended:
-            with pytest.raises(SessionMisuse):
+        expected = self.model.close()
+        if expected is not None:
+            with pytest.raises(expected):
                 self.session.close()
             return
-        self.model.close()
         self.last = self.session.close()
         assert self.last.closing
 

@@ -77,7 +77,16 @@ def evaluate(
     *,
     progress: Callable[[int, int], None] = no_progress,
 ) -> Report:
-    """Compare all monitors on repeated splits; see `tocsin.evaluation.evaluate`."""
+    """Compare all monitors on repeated splits of labelled trajectories.
+
+    Args:
+        data: trajectories, or the file that holds them.
+        setting: levels, splits, seed and monitors, see `tocsin.evaluation.evaluate.Setting`.
+        progress: called with (splits done, splits in all).
+
+    Raises:
+        InputError: unusable data, or a setting that contradicts itself.
+    """
     return _evaluate(
         _loaded(data), setting or Setting(), library_version=__version__, progress=progress
     )

@@ -15,6 +15,10 @@ from tocsin.risk.calibration import Calibration, check_match, from_json, to_json
 def save(calibration: Calibration, path: str | os.PathLike[str]) -> None:
     """Write a calibration whole or not at all, and durably: temporary file, sync, rename.
 
+    Args:
+        calibration: sealed, signed or not.
+        path: where; an existing file is replaced.
+
     Raises:
         InputError: the place cannot be written.
     """

@@ -129,9 +129,9 @@ def _feed(monitor: Monitor, sessions: Sessions, line: Line) -> list[Decision]:
     if line.trajectory_id not in sessions:
         if len(sessions) >= OPEN_SESSIONS_MAX:
             raise InputError(f"{OPEN_SESSIONS_MAX} responses are open; end some first")
-        opened = monitor.session(segment=line.segment)
-        sessions[line.trajectory_id] = (opened, line.segment)
-    session, segment = sessions[line.trajectory_id]
+        session, segment = monitor.session(segment=line.segment), line.segment
+    else:
+        session, segment = sessions[line.trajectory_id]
     if line.segment not in (None, segment):
         raise InputError(
             f"the response began in segment {segment!r} and cannot go on in {line.segment!r}"
@@ -139,7 +139,8 @@ def _feed(monitor: Monitor, sessions: Sessions, line: Line) -> list[Decision]:
     out = []
     if not isinstance(line.score, msgspec.UnsetType):
         out.append(session.step(line.score))
+        sessions[line.trajectory_id] = (session, segment)
     if line.end:
-        del sessions[line.trajectory_id]
+        sessions.pop(line.trajectory_id, None)
         out.append(session.close())
     return out
