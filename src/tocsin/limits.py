@@ -14,6 +14,9 @@ EXACT_TIE_N_MAX: int = 5_000
 """Largest n for which a binomial tail that falls within rounding distance of delta is settled in
 rational arithmetic; above it such a tie counts as a refusal, which is the safe side."""
 
+EPSILON_MIN: float = 1e-12
+"""Smallest level accepted; it would need two million million trajectories."""
+
 EPSILONS_MAX: int = 100
 """How many epsilon values one calibration may certify at once."""
 

@@ -24,6 +24,9 @@ Comparison = Literal[">", ">="]
 MissingPolicy = Literal["skip", "worst", "error"]
 """What a missing score (NaN, a verifier time-out) does: nothing, an alarm, or an error."""
 
+SignalKind = Literal["probability", "real"]
+"""A probability of being safe, or any real number; both safe-high."""
+
 Objective = Literal["power", "saved", "balanced"]
 """What learn-then-test optimises among monitors that all keep the guarantee."""
 
@@ -51,7 +54,7 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         'probability'
     """
 
-    kind: Literal["probability", "real"] = "probability"
+    kind: SignalKind = "probability"
     verifier: str = "unspecified"
     verifier_version: str = "unspecified"
     step_definition: str = "unspecified"

@@ -95,7 +95,7 @@ def _print(made: Calibration, chosen: list[Certificate], found: list[dict[str, A
     console.print(Text("What would break the promise:"))
     bullets = Table.grid(padding=(0, 1))
     for reason in BREAKS:
-        bullets.add_row(Text(" -"), prose(reason))
+        bullets.add_row(Text(" -"), prose(reason, indent=4))
     console.print(bullets)
 
 
@@ -125,5 +125,6 @@ def _print_curve(made: Calibration) -> None:
         "looking (calibrate with --simultaneous and the levels of this table to run one). Picking "
         "between the two kinds after looking costs up to twice delta."
     )
+    out().print(prose(title))
     columns = ["epsilon", "k alone", "alone: m >", "k joint", "joint: m >", "power", "certified"]
-    out().print(Padding(table(title, columns, rows), (0, 0, 1, 0)))
+    out().print(Padding(table("", columns, rows), (0, 0, 1, 0)))

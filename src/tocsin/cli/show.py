@@ -111,7 +111,7 @@ def report_parts(report: Report, only: float | None = None) -> Iterator[Renderab
         rows = [
             [
                 r.monitor,
-                r.bound.replace("hoeffding_bentkus", "hb"),
+                r.bound,
                 "refused" if r.refused_rate == 1.0 else percent(r.far_mean),
                 percent(r.power_mean),
                 percent(r.delay_tokens_mean),

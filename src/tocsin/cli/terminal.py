@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -68,9 +69,11 @@ def err() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def prose(text: str, style: str = "") -> Text:
+def prose(text: str, style: str = "", indent: int = 0) -> Text:
     """Text to be read, with no line break between a number and its percent sign."""
-    return Text(text.replace(" %", "\u00a0%"), style=style)
+    kept = text.replace(" %", "\u00a0%")
+    lines = textwrap.wrap(kept, out().width - indent, break_on_hyphens=False)
+    return Text("\n".join(lines).replace("\u00a0", " "), style=style)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
@@ -85,7 +88,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         )
     for row in rows:
         made.add_row(*[Text(plain(cell)) for cell in row])
-    return Group(Text(plain(title), style="italic"), made)
+    return Group(Text(plain(title), style="italic"), made) if title else made
 
 
 def number(value: float | None, digits: int = 3) -> str:

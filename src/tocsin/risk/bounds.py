@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from scipy.special import bdtr
 
 from tocsin.errors import InputError
-from tocsin.limits import EXACT_TIE_N_MAX
+from tocsin.limits import EPSILON_MIN, EXACT_TIE_N_MAX
 from tocsin.model import BOUNDS, Bound, Refusal
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def check_levels(bound: Bound, epsilon: float, delta: float | None) -> None:
     if bound not in BOUNDS:
         msg = f"bound {bound!r} is unknown; choose one of {', '.join(BOUNDS)}"
         raise InputError(msg)
+    if 0.0 < epsilon < EPSILON_MIN:
+        raise InputError(f"epsilon = {epsilon!r} is smaller than {EPSILON_MIN:g}: ask for more")
     if not 0.0 < epsilon < 1.0:
         msg = f"epsilon must lie strictly between 0 and 1, got {epsilon!r}"
         raise InputError(msg)

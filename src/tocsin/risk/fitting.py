@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tocsin.errors import InputError, MissingExtra
 from tocsin.limits import PER_STEP_KNOTS, PER_STEP_TRAJECTORIES_MIN
+from tocsin.model import SignalKind
 from tocsin.risk.statistics import (
     ClosingCheck,
     LogOdds,
@@ -52,7 +53,7 @@ def check_fittable(safe: Bools) -> None:
 
 
 def fit_posterior(
-    trajectories: Trajectories, table: FeatureTable, fit: Bools, kind: str
+    trajectories: Trajectories, table: FeatureTable, fit: Bools, kind: SignalKind
 ) -> Posterior:
     """Fit P(unsafe | prefix) on the trajectories marked in `fit`.
 
@@ -119,7 +120,7 @@ def fit_closing(
 
 
 def fit_per_step_quantile(
-    trajectories: Trajectories, table: FeatureTable, fit: Bools, kind: str
+    trajectories: Trajectories, table: FeatureTable, fit: Bools, kind: SignalKind
 ) -> PerStepQuantile:
     """Fit the quantiles of the safe trajectories' scores at each step; missing ones do not count.
 

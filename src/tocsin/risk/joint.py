@@ -17,9 +17,8 @@ from scipy.special import gammaln
 from tocsin.errors import InputError
 from tocsin.limits import EPSILONS_MAX
 from tocsin.model import Refusal
-from tocsin.risk.bounds import allowed_errors
+from tocsin.risk.bounds import allowed_errors, binomial_tail, largest_passing
 
-_BISECTIONS = 60
 _DIRECT_MAX = 2_048
 _ROUNDING = 1e-12
 
@@ -86,7 +85,7 @@ def joint_allowed_errors(
     Example:
         >>> local, ks = joint_allowed_errors(100, [0.05, 0.1, 0.2, 0.3], 0.1)
         >>> ks, round(local, 3)
-        ([1, 4, 13, 21], 0.048)
+        ([1, 4, 13, 21], 0.047)
     """
     levels = list(epsilons)
     if not levels or len(levels) > EPSILONS_MAX:
@@ -97,14 +96,27 @@ def joint_allowed_errors(
     def at(local: float) -> list[int | Refusal]:
         return [allowed_errors("exact", n, e, local, protected=protected) for e in levels]
 
-    def fails(ks: list[int | Refusal]) -> float:
-        return joint_failure(n, levels, [k if isinstance(k, int) else -1 for k in ks])
+    def fails(ks: list[int]) -> bool:
+        return joint_failure(n, levels, ks) > delta * (1.0 + _ROUNDING)
 
-    low, high = delta / len(levels), delta
-    enough = delta * (1.0 + _ROUNDING)
-    if fails(at(high)) <= enough:
-        return high, at(high)
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2.0
-        low, high = (middle, high) if fails(at(middle)) <= enough else (low, middle)
-    return low, at(low)
+    tops = [k if isinstance(k, int) else -1 for k in at(delta)]
+    if not fails(tops):
+        return delta, at(delta)
+    bottoms = [k if isinstance(k, int) else -1 for k in at(delta / len(levels))]
+    tails = [
+        np.array([binomial_tail(k, n, e) for k in range(low + 1, high + 1)])
+        for e, low, high in zip(levels, bottoms, tops, strict=True)
+    ]
+
+    def under(local: float) -> list[int]:
+        """k_j change only where delta' passes a tail: count the tails that it has passed."""
+        return [
+            low + int(np.searchsorted(tail, local, side="right"))
+            for low, tail in zip(bottoms, tails, strict=True)
+        ]
+
+    steps = np.unique(np.concatenate([[delta / len(levels)], *tails]))
+    good = largest_passing(len(steps), lambda i: not fails(under(float(steps[i]))))
+    local = float(steps[max(good, 0)])
+    refused = at(local)
+    return local, [k if k >= 0 else r for k, r in zip(under(local), refused, strict=True)]

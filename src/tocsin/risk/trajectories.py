@@ -156,7 +156,8 @@ class Trajectories:
             for name in names:
                 raw = str(name).encode("utf-8", "surrogatepass")
                 h.update(len(raw).to_bytes(8, "big") + raw)
-        for array in (self.lengths, self.scores, self.safe):
+        scores = np.where(np.isnan(self.scores), np.nan, self.scores) + 0.0  # one NaN, one zero
+        for array in (self.lengths, scores, self.safe):
             kind = "<i8" if array.dtype == np.int64 else "<f8" if array.dtype.kind == "f" else "|u1"
             h.update(np.ascontiguousarray(array.astype(kind)).tobytes())
         return "sha256:" + h.hexdigest()
@@ -226,6 +227,14 @@ def from_columns(
     }
     for name, column in per_row.items():
         _check_constant(name, column, ids, inverse, first)
+    onset = per_row["onset_step"][first]
+    outside = np.flatnonzero((onset != -1) & ((onset < 1) | (onset > counts)))
+    if len(outside):
+        at = int(outside[0])
+        raise InputError(
+            f"row {first[at] + 1}, column 'onset_step': {onset[at]} is no step of trajectory "
+            f"{ids[at]!r}, which has {counts[at]}; -1 where the onset is unknown or there is none"
+        )
     return Trajectories(
         ids=ids,
         starts=starts,

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tocsin.model import MissingPolicy
+from tocsin.model import MissingPolicy, SignalKind
 from tocsin.risk.arithmetic import SCALAR, transform
 from tocsin.risk.statistics import features as prefix
 from tocsin.risk.statistics.features import FeatureTable, feature_table
@@ -44,6 +44,11 @@ class ClosingCheck(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     model: LogOdds
     intercept: float
     slope: float
+
+    def __post_init__(self) -> None:
+        """Refuse a conversion that could turn danger into safety."""
+        if not self.slope > 0.0 or not math.isfinite(self.slope + self.intercept):
+            raise ValueError("a closing check needs a finite intercept and a positive slope")
 
     def one(self, final: tuple[float, ...]) -> float:
         """Value for one complete output."""
@@ -83,7 +88,7 @@ class StatisticBase(
         closing: the check at the end of the output, or None.
     """
 
-    kind: str = "probability"
+    kind: SignalKind = "probability"
     closing: ClosingCheck | None = None
 
     @property

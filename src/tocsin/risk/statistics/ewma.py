@@ -32,6 +32,11 @@ class Ewma(StatisticBase, frozen=True, kw_only=True, tag="ewma"):
 
     retention: float = RETENTION
 
+    def __post_init__(self) -> None:
+        """Refuse what is no average."""
+        if not 0.0 <= self.retention < 1.0:
+            raise ValueError(f"retention must lie in [0, 1), got {self.retention!r}")
+
     def _own_start(self) -> tuple[float, ...]:
         return (0.0, 0.0)
 

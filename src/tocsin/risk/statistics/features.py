@@ -22,7 +22,7 @@ NAMES = ("score", "minimum", "mean", "ewma", "difference", "deviation", "log_ste
 """Of the transformed score, so safe-high, except difference, deviation and log_steps."""
 
 SAFE_HIGH = (True, True, True, True, False, False, False, True)
-"""Which features can only lower the danger when they rise; a fitted model must respect it."""
+"""Which features can only lower the danger when they rise; fitted forests respect it."""
 
 START = (0.0,) * 8
 """steps, minimum, mean, sum of squared deviations, ewma, difference, first, previous."""

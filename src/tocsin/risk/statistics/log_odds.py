@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+FEATURES = 8
+"""Features of a prefix, see `tocsin.risk.statistics.features`."""
+
 
 class Tree(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One regression tree as parallel arrays, root at 0.
@@ -26,6 +29,16 @@ class Tree(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     left: tuple[int, ...]
     right: tuple[int, ...]
     value: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what is no tree: a walk must only go forward, and end at a leaf."""
+        n = len(self.feature)
+        if n == 0 or {len(self.limit), len(self.left), len(self.right), len(self.value)} != {n}:
+            raise ValueError("a tree needs nodes, and its five arrays equal lengths")
+        for node, feature in enumerate(self.feature):
+            inner = 0 <= feature < FEATURES and node < self.left[node] < n > self.right[node] > node
+            if not inner and feature != -1:
+                raise ValueError(f"node {node} is neither a leaf nor leads forward")
 
 
 class LogOdds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from typing import Any
 
@@ -32,6 +33,15 @@ class PerStepQuantile(StatisticBase, frozen=True, kw_only=True, tag="per_step_qu
     """
 
     knots: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what is no set of quantiles."""
+        rows = self.knots
+        if not rows or len({len(row) for row in rows}) != 1 or len(rows[0]) < 2:
+            raise ValueError("knots need at least one row, and two in each row, equally many")
+        for row in rows:
+            if not all(math.isfinite(v) for v in row) or list(row) != sorted(row):
+                raise ValueError("the knots of a step must be finite and increase")
 
     def _own_start(self) -> tuple[float, ...]:
         return (0.0,)
