@@ -117,6 +117,8 @@ def joint_allowed_errors(
 
     steps = np.unique(np.concatenate([[delta / len(levels)], *tails]))
     good = largest_passing(len(steps), lambda i: not fails(under(float(steps[i]))))
-    local = float(steps[max(good, 0)])
+    here, above = steps[max(good, 0)], steps[good + 1] if good + 1 < len(steps) else delta
+    # Between two steps, where every delta' gives the same k_j and rounding decides none.
+    local = float(here + above) / 2.0
     refused = at(local)
     return local, [k if k >= 0 else r for k, r in zip(under(local), refused, strict=True)]
