@@ -129,9 +129,7 @@ def _flat(steps: dict[str, dict[int, float]]) -> list[Row]:
     ]
 
 
-def _package(
-    data: Trajectories, steps: dict[str, dict[int, float]], options: Options
-) -> list[Row]:
+def _package(data: Trajectories, steps: dict[str, dict[int, float]], options: Options) -> list[Row]:
     """Time the documented loop at two lengths of the prefix, models fitted for every step."""
     pandas: Any = importlib.import_module("pandas")
     package: Any = importlib.import_module("evaluator")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -37,13 +36,13 @@ SPLITS_QUICK = 3
 BASELINE = "paper_ucb"
 
 SIZES: dict[str, tuple[float, int | None]] = {
-    "20 %": (0.2, None),
+    "20 % of the": (0.2, None),
     "100": (0.2, 100),
     "300": (0.2, 300),
 }
-"""How much calibrates: the name of the column, the share, the number where there is one."""
+"""How much calibrates, in words: the share, and the number where there is one."""
 
-FIGURE = "20 %"
+FIGURE = "20 % of the"
 _MEASURES = {
     "FAR": "far_mean",
     "power": "power_mean",
@@ -68,7 +67,7 @@ def run(options: Options) -> Found:
         for name, report in of_sets.items()
         for row in report.results
     ]
-    tables: dict[str, list[Row]] = {f"calibration: {size}": _means(cells, size) for size in names}
+    tables = {f"calibrating with {size} trajectories": _means(cells, size) for size in names}
     found = Found(tables={**tables, "cells": cells}, hidden=frozenset({"cells"}))
     found.notes.append(
         f"Means over {len(SETS)} data sets ({', '.join(SETS)}), epsilon "
@@ -87,7 +86,7 @@ def run(options: Options) -> Found:
 def _evaluated(sets: dict[str, Trajectories], size: str, options: Options) -> dict[str, Report]:
     reports = {}
     for name, trajectories in sets.items():
-        say(f"quality: {name}, calibration {size}")
+        say(f"quality: {name}, {size} trajectories calibrate")
         share, count = SIZES[size]
         setting = Setting(
             plan=Plan(epsilons=EPSILONS, delta=DELTA),
@@ -183,15 +182,21 @@ def _markdown(tables: dict[str, list[Row]], notes: list[str], options: Options) 
         "",
         *(line for note in notes for line in (note, "")),
     ]
-    percent: Callable[[Cell], str] = lambda v: "–" if v is None else f"{100 * float(v):.1f}"  # noqa: E731
-    times: Callable[[Cell], str] = lambda v: "–" if v is None else f"{float(v):.2f}"  # noqa: E731
     head = [*(f"{word} %" for word in _MEASURES), "power ×", "saved ×"]
     for title, rows in tables.items():
-        lines += [f"## {title[0].upper()}{title[1:]} trajectories".replace(" % traj", " % of traj")]
-        lines += ["", f"| monitor | {' | '.join(head)} |", "|---|" + "---:|" * len(head)]
+        lines += [
+            f"## {title[0].upper()}{title[1:]}",
+            "",
+            f"| monitor | {' | '.join(head)} |",
+            "|---|" + "---:|" * len(head),
+        ]
         for row in rows:
-            shown = [percent(row[word]) for word in _MEASURES]
-            shown += [times(row[f"{word} x"]) for word in ("power", "saved")]
+            shown = [_text(row[word], 100.0, 1) for word in _MEASURES]
+            shown += [_text(row[f"{word} x"], 1.0, 2) for word in ("power", "saved")]
             lines.append(f"| {row['monitor']} | {' | '.join(shown)} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _text(value: Cell, factor: float, digits: int) -> str:
+    return "–" if value is None else f"{factor * float(value):.{digits}f}"

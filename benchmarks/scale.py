@@ -34,9 +34,11 @@ def run(options: Options) -> Found:
     return Found(
         tables={"calibrate, then alarms": rows},
         notes=[
-            "'scores' is the size of the scores alone; 'data' the process before calibration; "
-            f"'peak' that at the end, to stay within {GOAL_GIB:g} GiB at {TRAJECTORIES:,} x "
-            f"{STEPS}. Seconds are the best of {len(runs)} processes, the peak is the largest."
+            (
+                "'scores' is the size of the scores alone; 'data' the process before calibration; "
+                f"'peak' that at the end, to stay within {GOAL_GIB:g} GiB at {TRAJECTORIES:,} x "
+                f"{STEPS}. Seconds are the best of {len(runs)} processes, the peak is the largest."
+            )
         ],
     )
 

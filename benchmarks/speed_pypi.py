@@ -71,10 +71,14 @@ def run(options: Options) -> Found:
     found.tables["whole way from the file"] = _from_file(ours, theirs, options, pandas)
     found.tables["the package's utility"] = _utility(frame, parts, options)
     found.notes = [
-        f"{data.n:,} trajectories, {data.n_steps:,} steps; {int(chosen.sum()):,} calibrate, the "
-        f"others test; epsilon {EPSILON:g}, delta {DELTA:g}. Seconds are the best of the repeats.",
-        f"Goal: at least {GOAL:g}. The column of prefixes is built in linear time and not counted "
-        "for the package; its own utility is quadratic, see its table (extrapolated where marked).",
+        (
+            f"{data.n:,} trajectories, {data.n_steps:,} steps; {int(chosen.sum()):,} calibrate, the "
+            f"others test; epsilon {EPSILON:g}, delta {DELTA:g}. Seconds are the best of the repeats."
+        ),
+        (
+            f"Goal: at least {GOAL:g}. The column of prefixes is built in linear time and not counted "
+            "for the package; its own utility is quadratic, see its table (extrapolated where marked)."
+        ),
     ]
     return found
 

@@ -43,9 +43,11 @@ def run(options: Options) -> Found:
         },
         hidden=frozenset({"exact"}),
         notes=[
-            "'violation' is P(true rate > epsilon): at most delta for exact and hoeffding_bentkus, "
-            "not promised by crc. 'far' is the expected false-alarm rate, '/ eps' its share of "
-            "epsilon. 'se' are standard errors of the simulation.",
+            (
+                "'violation' is P(true rate > epsilon): at most delta for exact and hoeffding_bentkus, "
+                "not promised by crc. 'far' is the expected false-alarm rate, '/ eps' its share of "
+                "epsilon. 'se' are standard errors of the simulation."
+            ),
         ],
     )
 

@@ -18,6 +18,7 @@ from risk.worlds import sinking, trajectories
 
 from tocsin.errors import InputError, MissingExtra
 from tocsin.limits import PER_STEP_KNOTS, PER_STEP_TRAJECTORIES_MIN
+from tocsin.model import SignalKind
 from tocsin.risk.fitting import (
     CLASS_MIN,
     check_fittable,
@@ -83,7 +84,7 @@ def test_a_fitted_posterior_with_its_closing_check_conforms(case: Case) -> None:
 
 
 @pytest.mark.parametrize("kind", ["probability", "real"])
-def test_a_posterior_keeps_the_kind_of_its_signal(case: Case, kind: str) -> None:
+def test_a_posterior_keeps_the_kind_of_its_signal(case: Case, kind: SignalKind) -> None:
     table = feature_table(case.world, kind)
     assert fit_posterior(case.world, table, case.fit, kind).kind == kind
 

@@ -17,6 +17,7 @@ from reference import monitor
 from risk.conformance import bits, check_online_is_batch, check_statistic, online
 from risk.worlds import long, trajectories
 
+from tocsin.model import SignalKind
 from tocsin.risk.arithmetic import PROBABILITY_FLOOR
 from tocsin.risk.statistics import (
     NEVER,
@@ -32,7 +33,7 @@ from tocsin.risk.statistics import (
 from tocsin.risk.statistics.features import NAMES, RETENTION, START, feature_table
 from tocsin.risk.trajectories import Trajectories
 
-KINDS = ("probability", "real")
+KINDS: tuple[SignalKind, ...] = ("probability", "real")
 
 
 def a_tree(rng: np.random.Generator) -> Tree:
@@ -61,7 +62,7 @@ def a_model(seed: int) -> LogOdds:
 CLOSING = ClosingCheck(model=a_model(1), intercept=0.3, slope=1.7)
 KNOTS = ((-2.0, -1.0, -1.0, 0.0, 0.1), (-3.0, 0.0, 0.5, 0.5, 3.0), (0.1, 0.2, 0.3, 0.7, 0.9))
 
-EXAMPLES: dict[type, Callable[[str], list[Statistic]]] = {
+EXAMPLES: dict[type, Callable[[SignalKind], list[Statistic]]] = {
     MinScore: lambda kind: [MinScore(kind=kind)],
     Ewma: lambda kind: [Ewma(kind=kind, retention=r) for r in (RETENTION, 0.0, 0.7)],
     PerStepQuantile: lambda kind: [
@@ -107,7 +108,7 @@ def test_names_are_those_of_files_and_the_command_line() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_min_score_is_minus_the_lowest_score(kind: str) -> None:
+def test_min_score_is_minus_the_lowest_score(kind: SignalKind) -> None:
     world = trajectories([[0.5, 0.2, 0.9], [0.7], [math.inf, -math.inf]])
     statistic = MinScore(kind=kind)
     assert statistic.paths(world).maxima(world.starts).tolist() == [-0.2, -0.7, math.inf]
@@ -152,7 +153,7 @@ def scored(world: Trajectories, statistic: Statistic) -> float:
     kind=st.sampled_from(KINDS),
 )
 def test_lowering_a_score_never_lowers_the_danger(
-    scores: list[float], data: st.DataObject, retention: float, kind: str
+    scores: list[float], data: st.DataObject, retention: float, kind: SignalKind
 ) -> None:
     place = data.draw(st.integers(0, len(scores) - 1))
     worse = scores.copy()

@@ -108,7 +108,10 @@ class Split:
             if risk != "false_alarm":
                 return [Outcome(refused=True) for _ in self.workshop.plan.epsilons]
             decide = self._ville if contestant.bound == "ville" else self._pac
-            return [decide(epsilon) for epsilon in self.workshop.plan.epsilons]
+            try:
+                return [decide(epsilon) for epsilon in self.workshop.plan.epsilons]
+            except InputError:  # it knows no missing and no infinite score
+                return [Outcome(refused=True) for _ in self.workshop.plan.epsilons]
         return self._ours(contestant)
 
     def _ours(self, contestant: Contestant) -> list[Outcome]:

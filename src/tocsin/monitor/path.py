@@ -7,11 +7,28 @@ a checkpoint of the statistic before it, besides the extremes over the whole res
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import msgspec
 
 from tocsin.limits import SCORE_PATH_STEPS_KEPT
 from tocsin.risk.statistics.base import NEVER, State
+
+Infinite = Literal["Infinity", "-Infinity"]
+Real = float | Infinite
+"""A number as JSON can hold it: infinities, which JSON lacks, as text."""
+
+
+def real(value: float) -> Real:
+    """Write infinities as text.
+
+    Example:
+        >>> real(0.5), real(-math.inf)
+        (0.5, '-Infinity')
+    """
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return value
 
 
 class PathRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,7 +38,8 @@ class PathRecord(msgspec.Struct, frozen=True, kw_only=True):
         steps: steps seen; the path stops growing at the alarm.
         checkpoint_step, checkpoint: the statistic's state after that many steps.
         checkpoint_value: the statistic there; None before the first usable score.
-        scores: every score after the checkpoint, up to the alarm or the end; None where missing.
+        scores: every score after the checkpoint, up to the alarm or the end; None where missing,
+            infinities as text.
         score_lowest, score_lowest_step: over the whole response.
         statistic_highest, statistic_highest_step: likewise, danger-high.
         missing: steps without a score.
@@ -30,11 +48,11 @@ class PathRecord(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     checkpoint_step: int
     checkpoint: State
-    checkpoint_value: float | None
-    scores: tuple[float | None, ...]
-    score_lowest: float | None
+    checkpoint_value: Real | None
+    scores: tuple[Real | None, ...]
+    score_lowest: Real | None
     score_lowest_step: int | None
-    statistic_highest: float | None
+    statistic_highest: Real | None
     statistic_highest_step: int | None
     missing: int
 
@@ -84,11 +102,11 @@ class ScorePath:
             steps=self.steps,
             checkpoint_step=at,
             checkpoint=state,
-            checkpoint_value=None if value == NEVER else value,
-            scores=tuple(None if s != s else s for s in self._scores),  # noqa: PLR0124 - NaN
-            score_lowest=self._lowest if self._lowest_step else None,
+            checkpoint_value=None if value == NEVER else real(value),
+            scores=tuple(None if s != s else real(s) for s in self._scores),  # noqa: PLR0124 - NaN
+            score_lowest=real(self._lowest) if self._lowest_step else None,
             score_lowest_step=self._lowest_step or None,
-            statistic_highest=self._highest if self._highest_step else None,
+            statistic_highest=real(self._highest) if self._highest_step else None,
             statistic_highest_step=self._highest_step or None,
             missing=self.missing,
         )

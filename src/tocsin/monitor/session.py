@@ -141,7 +141,8 @@ class Session:
     def _resume(self, record: PathRecord) -> None:
         """Start from a record's checkpoint instead of from nothing."""
         self._now, self._step = record.checkpoint, record.checkpoint_step
-        self._value = NEVER if record.checkpoint_value is None else record.checkpoint_value
+        last = record.checkpoint_value
+        self._value = NEVER if last is None else float(last)
         self._path = ScorePath(self._now)
 
     def _advance(self, number: float, *, missing: bool) -> float:
@@ -209,5 +210,5 @@ def replay(
     session._resume(record)  # noqa: SLF001 - the other half of this module
     decision = None
     for score in record.scores:
-        decision = session.step(score)
+        decision = session.step(None if score is None else float(score))
     return session.close() if ended else decision

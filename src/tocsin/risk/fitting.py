@@ -169,7 +169,8 @@ def _fit_logistic(
     scale = np.sqrt(np.average((features - centre) ** 2, axis=0, weights=weight))
     scale = np.where(scale > 0.0, scale, 1.0)
     fitted = linear_model.LogisticRegression(C=1.0 / _RIDGE, max_iter=500)
-    fitted.fit((features - centre) / scale, unsafe, sample_weight=weight)
+    with sklearn_module("threadpoolctl").threadpool_limits(1):
+        fitted.fit((features - centre) / scale, unsafe, sample_weight=weight)
     weights = fitted.coef_[0] / scale
     intercept = float(fitted.intercept_[0] - weights @ centre)
     return intercept, tuple(float(w) for w in weights)
