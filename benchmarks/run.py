@@ -72,7 +72,7 @@ def _parse(argv: Sequence[str]) -> tuple[Options, list[str], bool]:
         description="Benchmarks: " + "; ".join(f"{n}: {w}" for n, (_, w) in BENCHMARKS.items()),
     )
     parser.add_argument("--only", action="append", choices=list(BENCHMARKS), metavar="NAME",
-                        help="one benchmark, may be repeated: " + ", ".join(BENCHMARKS))  # fmt: skip
+                        help="one of them, may be repeated: " + ", ".join(BENCHMARKS))  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="less data, fewer repeats")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import io
 import warnings
@@ -62,24 +63,26 @@ def run(options: Options) -> Found:
     rows = [*ours, *theirs]
     for row in rows:
         row["load"] = load()
-    rates = [
-        {"monitor": "min_score + exact (ours)", "far": outcome.far, "power": outcome.power,
-         "delay, steps": outcome.delay_steps},
-        {"monitor": "e-valuator PAC (package)"} | _rates(applied),
-    ]  # fmt: skip
+    own: Row = {
+        "far": outcome.far,
+        "power": outcome.power,
+        "delay, steps": outcome.delay_steps,
+    }
+    rates: list[Row] = [
+        {"monitor": "min_score + exact (ours)", **own},
+        {"monitor": "e-valuator PAC (package)", **_rates(applied)},
+    ]
     found = Found(tables={"seconds": rows, "ratios": _ratios(ours, theirs), "rates": rates})
     found.tables["whole way from the file"] = _from_file(ours, theirs, options, pandas)
     found.tables["the package's utility"] = _utility(frame, parts, options)
-    found.notes = [
-        (
-            f"{data.n:,} trajectories, {data.n_steps:,} steps; {int(chosen.sum()):,} calibrate, the "
-            f"others test; epsilon {EPSILON:g}, delta {DELTA:g}. Seconds are the best of the repeats."
-        ),
-        (
-            f"Goal: at least {GOAL:g}. The column of prefixes is built in linear time and not counted "
-            "for the package; its own utility is quadratic, see its table (extrapolated where marked)."
-        ),
-    ]
+    found.notes.append(
+        f"{data.n:,} trajectories, {data.n_steps:,} steps; {int(chosen.sum()):,} calibrate, the "
+        f"rest test; epsilon {EPSILON:g}, delta {DELTA:g}. Seconds are the best of the repeats."
+    )
+    found.notes.append(
+        f"Goal: at least {GOAL:g}. For the package the column of prefixes is made in linear time "
+        "and not counted; its own utility is quadratic, see its table (extrapolated where marked)."
+    )
     return found
 
 
@@ -168,7 +171,8 @@ def _frame(data: Trajectories, pandas: Any) -> Any:
 
 def _series(frame: Any) -> Any:
     """Add the column of prefixes, as the package's utility does, in one pass."""
-    prefixes, running = [], []
+    prefixes: list[list[float]] = []
+    running: list[float] = []
     pairs = zip(frame["num_steps"].tolist(), frame["judge_probability"].tolist(), strict=True)
     for step, score in pairs:
         running = [score] if step == 1 else [*running, score]
@@ -283,10 +287,10 @@ def _utility(frame: Any, parts: list[Any], options: Options) -> list[Row]:
         say(f"speed_pypi: the package's utility on {m:,} rows")
         part = plain.iloc[:m].reset_index(drop=True)
         with contextlib.redirect_stderr(io.StringIO()):
-            seconds.append(best(lambda part=part: utility(part), 1 if options.quick else 2)[0])
+            seconds.append(best(functools.partial(utility, part), 1 if options.quick else 2)[0])
         rows.append({"rows": m, "seconds": seconds[-1], "how": "measured"})
-    m = np.array(sizes, dtype=float)
-    (a, b), _ = nnls(np.stack([m, m**2], axis=1), np.array(seconds))
+    measured = np.array(sizes, dtype=float)
+    (a, b), _ = nnls(np.stack([measured, measured**2], axis=1), np.array(seconds))
     for part in parts:
         size = len(part)
         rows.append({"rows": size, "seconds": a * size + b * size**2, "how": "EXTRAPOLATED"})
