@@ -93,11 +93,11 @@ def alarms(trajectories: Trajectories, paths: Paths, lam: float, risk: Risk) -> 
     ends = starts + trajectories.lengths - 1
     rang = online if paths.closing is None else online | over(paths.closing, lam, risk)
     at = np.where(online, np.minimum(first, n_steps - 1), ends)
-    step = np.where(rang, trajectories.step_number[at], 0)
+    step = np.where(rang, at - starts + 1, 0)
     return Alarms(
         rang=rang,
         step=step,
-        share_of_tokens=np.where(rang, trajectories.share_of_tokens[at], 1.0),
+        share_of_tokens=np.where(rang, trajectories.share_of_tokens(at), 1.0),
         share_of_steps=np.where(rang, step / trajectories.lengths, 1.0),
     )
 

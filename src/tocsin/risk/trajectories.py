@@ -97,21 +97,38 @@ class Trajectories:
         return _factorise(self.groups)[1]
 
     @cached_property
-    def share_of_tokens(self) -> Floats:
-        """Shape (N,), share of the trajectory's tokens used up to and including each step.
+    def _running_tokens(self) -> Ints:
+        """Shape (N,), tokens of all rows up to each; whole numbers, so that no sum is rounded."""
+        return np.cumsum(self.tokens, dtype=np.int64)
+
+    def share_of_tokens(self, rows: Ints) -> Floats:
+        """Share of each trajectory's tokens used up to and including one of its rows.
 
         Where a trajectory has no tokens at all, the share of its steps.
+
+        Args:
+            rows: shape (n,), index of a step of each trajectory.
+
+        Returns:
+            Shape (n,), in [0, 1]; exactly 1 at the last step.
+
+        Example:
+            >>> t = from_columns(
+            ...     trajectory_id=["a", "a"],
+            ...     step=[1, 2],
+            ...     score=[0.9, 0.2],
+            ...     label=[0, 0],
+            ...     tokens=[30, 10],
+            ... )
+            >>> t.share_of_tokens(np.array([0])).tolist()
+            [0.75]
         """
-        tokens = self.tokens.astype(np.int64)  # whole numbers: sums over all rows stay exact
-        total = np.add.reduceat(tokens, self.starts)
-        running = np.cumsum(tokens)
-        before = running[self.starts] - tokens[self.starts]
-        used = running - before[self.owner]
-        by_steps = self.step_number / self.lengths[self.owner]
-        whole = total[self.owner]
-        share = np.divide(used, whole, out=by_steps.copy(), where=whole > 0)
-        share[self.starts + self.lengths - 1] = 1.0
-        return np.minimum(share, 1.0)
+        running, ends = self._running_tokens, self.starts + self.lengths - 1
+        before = running[self.starts] - self.tokens[self.starts].astype(np.int64)
+        whole = running[ends] - before
+        by_steps = (rows - self.starts + 1) / self.lengths
+        share = np.divide(running[rows] - before, whole, out=by_steps, where=whole > 0)
+        return np.where(rows == ends, 1.0, share)
 
     def take(self, index: Ints | Bools) -> Trajectories:
         """Select trajectories by index or mask, kept in the order of the index.
