@@ -54,7 +54,7 @@ def run(options: Options) -> Found:
     if options.quick:
         data = data.take(np.arange(QUICK_TRAJECTORIES))
     rng = np.random.default_rng([options.seed, 0])  # as `tocsin evaluate` does
-    chosen = take_groups(data, round(SHARE * data.n), rng)
+    chosen = take_groups(data.group_codes, round(SHARE * data.n), rng)
     ours, outcome = _ours(data, chosen, options)
     frame = _series(_frame(data, pandas))
     calibrates = chosen[data.owner]

@@ -54,7 +54,7 @@ def command(folder: str | None, splits: int, seed: int) -> None:
     data, what = demo_data(seed)
     console.print(Text(plain(f"Tocsin {__version__}, on {what}")))
     rng = np.random.default_rng([seed, 1])
-    part = take_groups(data, data.n // 4, rng)
+    part = take_groups(data.group_codes, data.n // 4, rng)
     console.print(Rule("calibrate", style="dim", align="left"))
     calibration = api.calibrate(
         data.take(part),

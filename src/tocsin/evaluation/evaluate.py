@@ -239,7 +239,8 @@ def judge_split(
 ) -> list[list[Outcome]]:
     """Outcomes of one split, per contestant and epsilon."""
     rng = np.random.default_rng([setting.seed, split])
-    calibration = take_groups(trajectories, calibration_count(trajectories, setting), rng)
+    count = calibration_count(trajectories, setting)
+    calibration = take_groups(trajectories.group_codes, count, rng)
     if calibration.all():
         raise InputError("a few groups hold all trajectories: there is nothing left to test on")
     plan = msgspec.structs.replace(setting.plan, seed=int(rng.integers(2**31)))

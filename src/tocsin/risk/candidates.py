@@ -24,7 +24,7 @@ from tocsin.risk.fitting import (
     fit_posterior,
 )
 from tocsin.risk.plan import Plan
-from tocsin.risk.splits import split_groups
+from tocsin.risk.splits import take_groups
 from tocsin.risk.statistics import Ewma, MinScore, Paths, Statistic
 from tocsin.risk.statistics.features import FeatureTable, feature_table
 from tocsin.risk.trajectories import Trajectories
@@ -95,12 +95,12 @@ class Workshop:
         """Split off the fitting part; it is used only where something is fitted."""
         if self.fit_on is not None:
             refuse_overlap(self.fit_on, self.trajectories.take(self.calibration))
-        part = self.trajectories.take(self.calibration)
         rng = np.random.default_rng([self.plan.seed, 1])
         self.fit = np.zeros(self.trajectories.n, dtype=bool)
         if self.fit_on is None:
-            share = self.plan.fit_share
-            self.fit[np.flatnonzero(self.calibration)] = split_groups(part, share, rng)
+            groups = self.trajectories.group_codes[self.calibration]
+            count = round(self.plan.fit_share * len(groups))
+            self.fit[np.flatnonzero(self.calibration)] = take_groups(groups, count, rng)
         self.held = self.calibration & ~self.fit
         self._made: dict[tuple[str, bool], Candidate] = {}
         self._trained: Candidate | None = None
@@ -166,8 +166,9 @@ class Workshop:
             return self._trained
         whole = self.material()
         places = np.flatnonzero(whole.chosen)
-        part = whole.trajectories.take(whole.chosen)
-        third = split_groups(part, 1.0 / 3.0, np.random.default_rng([self.plan.seed, 2]))
+        rng = np.random.default_rng([self.plan.seed, 2])
+        groups = whole.trajectories.group_codes[places]
+        third = take_groups(groups, round(len(places) / 3.0), rng)
         train = np.zeros(whole.trajectories.n, dtype=bool)
         train[places[~third]] = True
         judge = np.zeros_like(train)

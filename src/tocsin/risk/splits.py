@@ -10,28 +10,25 @@ from numpy.typing import NDArray
 from tocsin.risk.trajectories import Trajectories
 
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 
-def split_groups(trajectories: Trajectories, share: float, rng: np.random.Generator) -> Bools:
-    """Mark a random share of the groups; a group is never divided.
+def take_groups(groups: Ints, count: int, rng: np.random.Generator) -> Bools:
+    """Mark whole random groups until at least `count` trajectories are marked.
 
-    Groups are shuffled and taken until the share of trajectories is reached, so that the size does
-    not depend on how large the groups are.
+    Args:
+        groups: shape (n,), a number for the group of each trajectory.
+        count: how many trajectories to mark, or a few more where the last group is large.
+        rng: source of randomness.
+
+    Returns:
+        Shape (n,); a group is never divided.
 
     Example:
-        >>> from tocsin.risk.trajectories import from_columns
-        >>> t = from_columns(
-        ...     trajectory_id=list("abcd"), step=[1] * 4, score=[0.5] * 4, label=[1] * 4
-        ... )
-        >>> int(split_groups(t, 0.5, np.random.default_rng(0)).sum())
-        2
+        >>> take_groups(np.array([0, 0, 1, 2]), 2, np.random.default_rng(1)).tolist()
+        [True, True, False, False]
     """
-    return take_groups(trajectories, round(share * trajectories.n), rng)
-
-
-def take_groups(trajectories: Trajectories, count: int, rng: np.random.Generator) -> Bools:
-    """Mark whole random groups until at least `count` trajectories are marked."""
-    codes = trajectories.group_codes
+    _, codes = np.unique(groups, return_inverse=True)
     sizes = np.bincount(codes)
     order = rng.permutation(len(sizes))
     enough = int(np.searchsorted(np.cumsum(sizes[order]), count)) + 1 if count > 0 else 0
