@@ -67,6 +67,10 @@ def command(data: str, figures: tuple[str, ...], *, as_json: bool, **given: Any)
         jobs=(os.cpu_count() or 1) if jobs is None else jobs,
         **own,
     )
+    if figures:
+        from tocsin.evaluation.canvas import library
+
+        library("matplotlib")  # say now that it is missing, not after the work
     trajectories = options.read_data(data, **read)
     with progress("splits") as update:
         report = api.evaluate(trajectories, setting, progress=update)

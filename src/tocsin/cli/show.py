@@ -111,27 +111,37 @@ def report_parts(report: Report, only: float | None = None) -> Iterator[Renderab
         rows = [
             [
                 r.monitor,
-                r.bound,
-                "refused" if r.refused_rate == 1.0 else percent(r.far_mean),
-                percent(r.power_mean),
-                percent(r.delay_tokens_mean),
-                percent(r.saved_mean),
+                "refused" if r.refused_rate == 1.0 else _hundred(r.far_mean),
+                _hundred(r.power_mean),
+                _hundred(r.delay_tokens_mean),
+                _hundred(r.saved_mean),
                 *([number(r.onset_lag_steps_mean, 1)] if known else []),
-                percent(r.violation_rate),
-                percent(r.violation_nominal),
-                percent(r.refused_rate),
+                _hundred(r.violation_rate),
+                _hundred(r.violation_nominal),
+                _hundred(r.refused_rate),
             ]
             for r in report.results
             if r.epsilon == epsilon
         ]
         first = report.results[0]
         columns = [
-            "monitor", "bound", "false alarms", "power", "delay", "saved",
-            *(["steps late"] if known else []), "violated", "nominal", "refused",
+            "monitor, in %", "FAR", "power", "delay", "saved",
+            *(["late"] if known else []), "violated", "nominal", "refused",
         ]  # fmt: skip
         title = f"epsilon {epsilon:g}, delta {first.delta:g}, {first.splits} splits"
         yield Padding(table(title, columns, rows), (1, 0, 0, 0))
+    late = " late: steps from a known onset to the alarm;" if known else ""
+    yield prose(
+        "FAR: safe outputs alarmed; power: unsafe ones; delay: tokens used up to the alarm, of the "
+        f"detected; saved: tokens not shown, of all unsafe;{late} violated: splits whose test rate "
+        "was above epsilon; nominal: the same for a valid monitor on test sets of this size."
+    )
     yield from _segment_parts(report, only)
+
+
+def _hundred(share: float) -> str:
+    """A share in percent, without the sign that the head of the column has."""
+    return number(100.0 * share, 1)
 
 
 def _segment_parts(report: Report, only: float | None) -> Iterator[RenderableType]:
