@@ -26,6 +26,10 @@ from tocsin.risk.trajectories import Trajectories
 Progress = Callable[[int, int], None]
 
 
+_NEEDS_NO_FEATURES = {"min_score", "ewma", "density_ratio"}
+"""Statistics that do not look at the prefix features, which cost more than all else they need."""
+
+
 def no_progress(_done: int, _total: int) -> None:
     """Tell nobody."""
 
@@ -203,7 +207,11 @@ def calibration_count(trajectories: Trajectories, setting: Setting) -> int:
 
 def _run(trajectories: Trajectories, setting: Setting) -> Iterator[tuple[int, list[list[Outcome]]]]:
     """Yield (split, outcomes per contestant and epsilon), in any order."""
-    table = feature_table(trajectories, setting.plan.signal.kind)
+    table = None
+    if any(
+        c.closing or c.statistic not in _NEEDS_NO_FEATURES for c in contestants(setting.monitors)
+    ):
+        table = feature_table(trajectories, setting.plan.signal.kind)
     if setting.jobs == 1 or setting.splits == 1:
         for split in range(setting.splits):
             yield split, judge_split(trajectories, table, setting, split)
@@ -223,10 +231,12 @@ def _run(trajectories: Trajectories, setting: Setting) -> Iterator[tuple[int, li
 class _Worker:
     """What a worker process holds: the data, sent once."""
 
-    held: tuple[Trajectories, FeatureTable, Setting]
+    held: tuple[Trajectories, FeatureTable | None, Setting]
 
     @classmethod
-    def prepare(cls, trajectories: Trajectories, table: FeatureTable, setting: Setting) -> None:
+    def prepare(
+        cls, trajectories: Trajectories, table: FeatureTable | None, setting: Setting
+    ) -> None:
         cls.held = (trajectories, table, setting)
 
     @classmethod
@@ -235,7 +245,7 @@ class _Worker:
 
 
 def judge_split(
-    trajectories: Trajectories, table: FeatureTable, setting: Setting, split: int
+    trajectories: Trajectories, table: FeatureTable | None, setting: Setting, split: int
 ) -> list[list[Outcome]]:
     """Outcomes of one split, per contestant and epsilon."""
     rng = np.random.default_rng([setting.seed, split])

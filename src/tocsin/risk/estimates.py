@@ -86,13 +86,13 @@ def alarms(trajectories: Trajectories, paths: Paths, lam: float, risk: Risk) -> 
         >>> found.step.tolist()
         [2]
     """
-    n_steps, starts = trajectories.n_steps, trajectories.starts
-    where = np.where(over(paths.values, lam, risk), np.arange(n_steps), n_steps)
-    first = np.minimum.reduceat(where, starts)
-    online = first < n_steps
+    starts = trajectories.starts
     ends = starts + trajectories.lengths - 1
+    above = np.append(np.flatnonzero(over(paths.values, lam, risk)), trajectories.n_steps)
+    first = above[np.searchsorted(above, starts)]
+    online = first <= ends
     rang = online if paths.closing is None else online | over(paths.closing, lam, risk)
-    at = np.where(online, np.minimum(first, n_steps - 1), ends)
+    at = np.where(online, first, ends)
     step = np.where(rang, at - starts + 1, 0)
     return Alarms(
         rang=rang,

@@ -96,11 +96,6 @@ class Trajectories:
         """Shape (n,), a number for each trajectory's group."""
         return _factorise(self.groups)[1]
 
-    @cached_property
-    def _running_tokens(self) -> Ints:
-        """Shape (N,), tokens of all rows up to each; whole numbers, so that no sum is rounded."""
-        return np.cumsum(self.tokens, dtype=np.int64)
-
     def share_of_tokens(self, rows: Ints) -> Floats:
         """Share of each trajectory's tokens used up to and including one of its rows.
 
@@ -123,11 +118,13 @@ class Trajectories:
             >>> t.share_of_tokens(np.array([0])).tolist()
             [0.75]
         """
-        running, ends = self._running_tokens, self.starts + self.lengths - 1
-        before = running[self.starts] - self.tokens[self.starts].astype(np.int64)
-        whole = running[ends] - before
+        ends = self.starts + self.lengths - 1
+        # Whole numbers: sums are exact in any order. Odd places hold what comes after `rows`.
+        places = np.stack([self.starts, np.minimum(rows + 1, ends)], axis=1).reshape(-1)
+        used = np.add.reduceat(self.tokens, places)[::2]
+        whole = np.add.reduceat(self.tokens, self.starts)
         by_steps = (rows - self.starts + 1) / self.lengths
-        share = np.divide(running[rows] - before, whole, out=by_steps, where=whole > 0)
+        share = np.divide(used, whole, out=by_steps, where=whole > 0)
         return np.where(rows == ends, 1.0, share)
 
     def take(self, index: Ints | Bools) -> Trajectories:
@@ -176,7 +173,7 @@ class Trajectories:
         scores = np.where(np.isnan(self.scores), np.nan, self.scores) + 0.0  # one NaN, one zero
         for array in (self.lengths, scores, self.safe):
             kind = "<i8" if array.dtype == np.int64 else "<f8" if array.dtype.kind == "f" else "|u1"
-            h.update(np.ascontiguousarray(array.astype(kind)).tobytes())
+            h.update(np.ascontiguousarray(array, dtype=kind).view(np.uint8).data)
         return "sha256:" + h.hexdigest()
 
 
