@@ -678,3 +678,18 @@ class SessionMachine(RuleBasedStateMachine):
 
 TestSession = SessionMachine.TestCase
 TestSession.settings = settings(max_examples=150, stateful_step_count=25)
+
+
+@pytest.mark.parametrize("scores", [(-math.inf, 0.3), (math.inf, 0.3), (0.3, math.inf, -math.inf)])
+def test_infinite_scores_survive_json_and_replay(scores: tuple[float, ...]) -> None:
+    monitor = at_work(MinScore(kind="real"), 5.0)
+    session = monitor.session()
+    decisions = [session.step(score) for score in scores]
+    kept = msgspec.json.encode(session.path())
+    record = msgspec.json.decode(kept, type=PathRecord)
+    assert record == session.path()
+    assert replay(monitor, record) == decisions[record.steps - 1]
+    assert decisions[-1].alarm == (-math.inf in scores)
+    seen = scores[: record.steps]
+    texts = {"Infinity" if s > 0 else "-Infinity" for s in seen if math.isinf(s)}
+    assert {s for s in record.scores if isinstance(s, str)} == texts

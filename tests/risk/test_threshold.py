@@ -352,3 +352,8 @@ def test_no_group_at_all_is_refused() -> None:
 def test_an_epsilon_next_to_one_still_gives_an_observed_threshold() -> None:
     got = cluster_threshold(np.array([1.0]), np.array([0]), "crc", 1 - 1e-10, None, "false_alarm")
     assert got == (1.0, 0.0, 1)
+
+
+def test_one_group_is_enough_for_a_level_near_one() -> None:
+    assert isinstance(allowed_weight("hoeffding_bentkus", 1, 0.95, 0.1), float)
+    assert allowed_weight("crc", 1, 0.5, None) == 0.0
