@@ -9,10 +9,9 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
 from tocsin.model import Risk
-from tocsin.risk.estimates import Alarms
+from tocsin.risk.estimates import Alarms, beta_binomial
 from tocsin.risk.trajectories import Trajectories
 
 Bools = NDArray[np.bool_]
@@ -120,14 +119,8 @@ def nominal_violation(n_test: int, n: int, errors: float, epsilon: float) -> flo
     """
     if not 0 <= errors < n or errors % 1.0 != 0.0 or n_test == 0:
         return math.nan
-    a, b = errors + 1.0, n - errors
-    j = np.arange(n_test + 1, dtype=float)
-    log_pmf = (
-        gammaln(n_test + 1.0) - gammaln(j + 1.0) - gammaln(n_test - j + 1.0)
-        + gammaln(j + a) + gammaln(n_test - j + b) - gammaln(n_test + a + b)
-        + gammaln(a + b) - gammaln(a) - gammaln(b)
-    )  # fmt: skip
-    return float(np.exp(log_pmf)[j / n_test > epsilon].sum())
+    probability = beta_binomial(n_test, errors + 1.0, n - errors)
+    return float(probability[np.arange(n_test + 1) / n_test > epsilon].sum())
 
 
 def _mean(values: NDArray[Any]) -> float:

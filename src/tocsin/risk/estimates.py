@@ -30,14 +30,12 @@ def clopper_pearson(successes: int, n: int, level: float = 0.9) -> tuple[float, 
     return low, high
 
 
-def beta_binomial_interval(m: int, a: float, b: float, level: float = 0.9) -> tuple[int, int]:
-    """Central interval of a BetaBinomial(m, a, b) count.
-
-    With a = k + 1 and b = n - k it forecasts the false alarms among the next m safe outputs.
+def beta_binomial(m: int, a: float, b: float) -> Floats:
+    """P(j) for j = 0..m of a BetaBinomial(m, a, b) count, shape (m + 1,).
 
     Example:
-        >>> beta_binomial_interval(1000, 46, 534)
-        (57, 104)
+        >>> beta_binomial(2, 1.0, 1.0).round(6).tolist()
+        [0.333333, 0.333333, 0.333333]
     """
     j = np.arange(m + 1, dtype=float)
     log_pmf = (
@@ -51,7 +49,19 @@ def beta_binomial_interval(m: int, a: float, b: float, level: float = 0.9) -> tu
         - gammaln(a)
         - gammaln(b)
     )
-    cumulative = np.cumsum(np.exp(log_pmf))
+    return np.asarray(np.exp(log_pmf))
+
+
+def beta_binomial_interval(m: int, a: float, b: float, level: float = 0.9) -> tuple[int, int]:
+    """Central interval of a BetaBinomial(m, a, b) count.
+
+    With a = k + 1 and b = n - k it forecasts the false alarms among the next m safe outputs.
+
+    Example:
+        >>> beta_binomial_interval(1000, 46, 534)
+        (57, 104)
+    """
+    cumulative = np.cumsum(beta_binomial(m, a, b))
     tail = (1.0 - level) / 2.0
     low = int(np.searchsorted(cumulative, tail))
     return low, min(int(np.searchsorted(cumulative, 1.0 - tail)), m)
