@@ -357,3 +357,15 @@ def test_an_epsilon_next_to_one_still_gives_an_observed_threshold() -> None:
 def test_one_group_is_enough_for_a_level_near_one() -> None:
     assert isinstance(allowed_weight("hoeffding_bentkus", 1, 0.95, 0.1), float)
     assert allowed_weight("crc", 1, 0.5, None) == 0.0
+
+
+def test_a_refusal_for_groups_carries_its_numbers() -> None:
+    for bound, delta, needed in (("hoeffding_bentkus", 0.1, 22), ("crc", None, 9)):
+        found = allowed_weight(bound, 8, 0.1, 0.1)  # type: ignore[arg-type]
+        assert isinstance(found, Refusal)
+        assert (found.bound, found.epsilon, found.delta, found.n) == (bound, 0.1, delta, 8)
+        assert (found.n_needed, found.protected) == (needed, "safe")
+        smallest = 1 - 0.1 ** (1 / 8) if bound == "hoeffding_bentkus" else 1 / 9
+        assert found.epsilon_smallest == pytest.approx(smallest)
+    with pytest.raises(InputError, match="^bound 'exact' needs a loss of 0 or 1 .*: choose 'crc'"):
+        allowed_weight("exact", 8, 0.1, 0.1)
