@@ -216,14 +216,3 @@ def test_no_file_names_a_path_of_one_machine() -> None:
         lines = content.decode(errors="replace").splitlines()
         found += [f"{named(path)}:{i}" for i, line in enumerate(lines, 1) if pattern.search(line)]
     assert found == []
-
-
-def test_the_documentation_names_no_private_folder_and_no_ticket() -> None:
-    private = re.compile(r"\bshared/|\bsession \d|\bissue #?\d|(?<!\w)#\d+\b", re.IGNORECASE)
-    found = [
-        f"{named(page)}:{i}"
-        for page in pages()
-        for i, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
-        if private.search(line)
-    ]
-    assert found == []

@@ -367,5 +367,5 @@ def test_a_refusal_for_groups_carries_its_numbers() -> None:
         assert (found.n_needed, found.protected) == (needed, "safe")
         smallest = 1 - 0.1 ** (1 / 8) if bound == "hoeffding_bentkus" else 1 / 9
         assert found.epsilon_smallest == pytest.approx(smallest)
-    with pytest.raises(InputError, match="^bound 'exact' needs a loss of 0 or 1 .*: choose 'crc'"):
+    with pytest.raises(InputError, match=r"^bound 'exact' needs a loss of 0 or 1 .*: choose 'crc'"):
         allowed_weight("exact", 8, 0.1, 0.1)
