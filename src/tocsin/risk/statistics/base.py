@@ -155,10 +155,13 @@ class StatisticBase(
         return self.closing is not None
 
     def _own_start(self) -> tuple[float, ...]:
+        """Return the numbers before the first score; every statistic defines this."""
         raise NotImplementedError
 
     def _own_step(self, own: tuple[float, ...], score: float) -> tuple[tuple[float, ...], float]:
+        """Take one score; every statistic defines this."""
         raise NotImplementedError
 
     def _own_paths(self, trajectories: Trajectories, table: FeatureTable | None) -> Floats:
+        """Compute all steps at once, with the bits of `_own_step`; every statistic defines this."""
         raise NotImplementedError
