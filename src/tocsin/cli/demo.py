@@ -29,7 +29,7 @@ _VARIABLE = "TOCSIN_DATA"
 _FILE = "ev_math.parquet"
 _WORLD_SIZE = 3_000
 _EPSILON = 0.1
-_BAR = 24
+_BAR = 12
 
 
 @click.command("demo", short_help="Calibrate, watch a stream, evaluate.")
