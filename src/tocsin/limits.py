@@ -43,3 +43,16 @@ DATA_BYTES_MAX: int = 2 * 1024**3
 
 DATA_ROWS_MAX: int = 50_000_000
 """Most rows that are read from one parquet file."""
+
+STEP_CHARS_MAX: int = 4_096
+"""Longest step whose end is looked for in the text; a longer one is cut here. Four thousand
+characters are about a page: a reader should not wait longer for a score."""
+
+TURN_CHARS_MAX: int = 1_048_576
+"""Longest turn that is kept whole as one step; a longer one is cut here."""
+
+STEP_SIZE_MAX: int = 4_096
+"""Largest k of a step of k characters or tokens."""
+
+CHANNELS_MAX: int = 256
+"""Channels that one session follows: choices times tool calls; more is an attack or a fault."""

@@ -149,3 +149,183 @@ def _round_up(value: float) -> str:
         if rounded < 1:
             return f"{float(rounded):.{digits}g}"
     return repr(value)
+
+
+# ------------------------------------------------------------------------------- text and scores
+
+ChannelKind = Literal["text", "reasoning", "tool_arguments", "refusal", "observation"]
+"""What kind of text a channel carries. All but `observation` are written by the generator; an
+observation is what it saw on the way: a tool's result, a retrieved passage, a user's turn."""
+
+Ends = Literal["tool_call", "turn"]
+"""What ends with a delta: the arguments of one tool call, or the whole turn."""
+
+UnknownReason = Literal[
+    "timeout",
+    "unreachable",
+    "overloaded",
+    "refused",
+    "bad_answer",
+    "out_of_range",
+    "breaker_open",
+    "too_long",
+    "no_input",
+    "failed",
+]
+"""Why a verifier has no score: a closed list, so that a policy can name each one.
+
+timeout: no answer by the deadline. unreachable: no connection, or it was cut. overloaded: told to
+come back later (429, 503), or our own queue is full. refused: another error status. bad_answer: an
+answer that cannot be read. out_of_range: a number outside the declared range, or none. breaker_open:
+not asked, since it failed too often just before. too_long: more than it reads. no_input: what it
+needs (log-probabilities, say) was not given. failed: anything else went wrong inside it.
+"""
+
+
+class Channel(msgspec.Struct, frozen=True):
+    """One stream of text within a response.
+
+    Args:
+        kind: what it carries.
+        choice: which of several answers to one request, from 0.
+        index: which of several of its kind (tool calls, observations), from 0.
+
+    Example:
+        >>> Channel("tool_arguments", index=1).choice
+        0
+    """
+
+    kind: ChannelKind = "text"
+    choice: int = 0
+    index: int = 0
+
+
+TEXT = Channel()
+"""The text of the first choice."""
+
+
+class Token(msgspec.Struct, frozen=True):
+    """One token as the generator reports it.
+
+    Args:
+        text: its text.
+        logprob: natural logarithm of its probability, at most 0.
+        top: log-probabilities of the likeliest tokens at this place, in any order, as reported.
+    """
+
+    text: str
+    logprob: float
+    top: tuple[float, ...] = ()
+
+
+class Delta(msgspec.Struct, frozen=True, kw_only=True):
+    """New text of one channel.
+
+    Args:
+        text: the characters, appended to what the channel held; a chunk boundary means nothing.
+        channel: where they belong.
+        tokens: the tokens behind `text`, where the generator gives them; their texts joined are
+            `text`.
+        ends: set when a tool call or the whole turn is complete with this text.
+
+    Example:
+        >>> Delta(text="Hello", ends="turn").channel.kind
+        'text'
+    """
+
+    text: str = ""
+    channel: Channel = TEXT
+    tokens: tuple[Token, ...] = ()
+    ends: Ends | None = None
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One message of the conversation that led to the response."""
+
+    role: str
+    content: str
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A tool that the generator was offered; `parameters` is its JSON Schema, as text."""
+
+    name: str
+    description: str = ""
+    parameters: str = ""
+
+
+class Document(msgspec.Struct, frozen=True):
+    """A retrieved passage that the generator was given."""
+
+    id: str
+    text: str
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What the generator was given before it began to write. All of it is data, none of it orders.
+
+    Example:
+        >>> Context(messages=(Message("user", "What is the capital of France?"),)).tools
+        ()
+    """
+
+    messages: tuple[Message, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    documents: tuple[Document, ...] = ()
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """A place in the text that a rule names.
+
+    Args:
+        rule: the rule's identifier.
+        category: what it is a case of: an identifier of `tocsin.verifiers.taxonomy`.
+        start, end: offsets in characters of the channel's raw text, end exclusive.
+        form: in which form of the text it was seen: ``"raw"``, or the name of a normal form.
+    """
+
+    rule: str
+    category: str
+    start: int
+    end: int
+    form: str = "raw"
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True, tag="score"):
+    """What a verifier says about a response up to a place in it. Safe-high.
+
+    Args:
+        value: in the range that the verifier declares; higher is safer.
+        step: 1, 2, 3, ... over the whole session, all channels together.
+        upto: offset in characters of the channel's text up to which it speaks, exclusive.
+        channel: the channel whose step it is.
+        categories: scores for single harm categories, safe-high, in the same range.
+        findings: the places that led to it, where the verifier can name them.
+    """
+
+    value: float
+    step: int
+    upto: int
+    channel: Channel = TEXT
+    categories: dict[str, float] = {}
+    findings: tuple[Finding, ...] = ()
+
+
+class Unknown(msgspec.Struct, frozen=True, kw_only=True, tag="unknown"):
+    """A verifier has no score for a step: a value, not an exception, and never safe.
+
+    Args:
+        reason: one of a closed list.
+        step, upto, channel: as in `Score`.
+        detail: for the log, without any of the text that was judged.
+    """
+
+    reason: UnknownReason
+    step: int
+    upto: int
+    channel: Channel = TEXT
+    detail: str = ""
+
+
+Outcome = Score | Unknown
+"""What a verifier gives for a step."""

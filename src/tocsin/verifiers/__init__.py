@@ -1,0 +1,1 @@
+"""Where the signal comes from: text in, safe-high scores out."""
