@@ -176,9 +176,9 @@ UnknownReason = Literal[
 
 timeout: no answer by the deadline. unreachable: no connection, or it was cut. overloaded: told to
 come back later (429, 503), or our own queue is full. refused: another error status. bad_answer: an
-answer that cannot be read. out_of_range: a number outside the declared range, or none. breaker_open:
-not asked, since it failed too often just before. too_long: more than it reads. no_input: what it
-needs (log-probabilities, say) was not given. failed: anything else went wrong inside it.
+answer that cannot be read. out_of_range: a number outside the declared range, or none.
+breaker_open: not asked, since it failed too often just before. too_long: more than it reads.
+no_input: what it needs (log-probabilities, say) was not given. failed: anything else went wrong.
 """
 
 

@@ -9,13 +9,8 @@ import pytest
 from tocsin.stream.steps import Segmenter, Step, StepDefinition
 from tocsin.testing.verifiers import generated_text
 
-DEFINITIONS = ["chars:1", "chars:7", "tokens:1", "tokens:5", "line"] + [
-    "sentence",
-    "paragraph",
-    "reasoning",
-    "turn",
-    "tool_call",
-]
+DEFINITIONS = ["chars:1", "chars:7", "tokens:1", "tokens:5", "line", "sentence", "paragraph"]
+DEFINITIONS += ["reasoning", "turn", "tool_call"]
 
 
 def cut(definition: str, pieces: list[str]) -> list[Step]:
@@ -25,7 +20,7 @@ def cut(definition: str, pieces: list[str]) -> list[Step]:
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS)
-def test_cuts_never_change_a_step(definition):
+def test_cuts_never_change_a_step(definition: str) -> None:
     rng = random.Random(1)
     for _ in range(300):
         text = generated_text(rng, 60)

@@ -14,6 +14,7 @@ from rich.text import Text
 from tocsin import __version__, api, calibration_file
 from tocsin.cli import show
 from tocsin.cli.terminal import number, out, plain, progress
+from tocsin.durable import write_whole
 from tocsin.errors import InputError
 from tocsin.evaluation.datasets import read
 from tocsin.evaluation.evaluate import Setting
@@ -85,7 +86,7 @@ def command(folder: str | None, splits: int, seed: int) -> None:
 
         place = _folder(folder)
         calibration_file.save(calibration, place / "calibration.json")
-        calibration_file.write_whole(
+        write_whole(
             place / "evaluation.png", render({"demo": report}, format="png")
         )
         console.print(Text(plain(f"kept in {place}: calibration.json, evaluation.png")))

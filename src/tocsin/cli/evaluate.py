@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from tocsin import api, calibration_file
+from tocsin import api
 from tocsin.cli import options, show
 from tocsin.cli.terminal import json_bytes, out, progress
+from tocsin.durable import write_whole
 from tocsin.errors import InputError
 from tocsin.evaluation.evaluate import Setting
 
@@ -78,7 +79,7 @@ def command(data: str, figures: tuple[str, ...], *, as_json: bool, **given: Any)
         from tocsin.evaluation.plots import render
 
         title = os.path.splitext(os.path.basename(data))[0]  # noqa: PTH119, PTH122 - text only
-        calibration_file.write_whole(name, render({title: report}, format=_format(name)))
+        write_whole(name, render({title: report}, format=_format(name)))
     if as_json:
         click.echo(json_bytes(report))
         return

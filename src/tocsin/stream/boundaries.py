@@ -52,7 +52,7 @@ class Tokens:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self.restart()
+        self._seen = self._count = 0
 
     def find(self, text: str, *, final: bool) -> int | None:
         """Return the end of the k-th token once the character behind it is known."""
@@ -74,7 +74,7 @@ class Line:
     """Up to and with a line feed."""
 
     def __init__(self, _size: int) -> None:
-        self.restart()
+        self._seen = 0
 
     def find(self, text: str, *, final: bool) -> int | None:  # noqa: ARG002 - one signature
         """Return the end of the line."""
@@ -102,7 +102,7 @@ class _Scan:
     candidates: re.Pattern[str]
 
     def __init__(self, _size: int) -> None:
-        self.restart()
+        self._seen = 0
 
     def find(self, text: str, *, final: bool) -> int | None:
         """Return the end of the step at the first candidate that is one."""
@@ -177,108 +177,15 @@ _DOTTED = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]$")
 _LIST_NUMBER = re.compile(r"\d{1,3}$")
 
 _NEVER_LAST = frozenset(
-    [
-        "adm",
-        "approx",
-        "bros",
-        "bzw",
-        "ca",
-        "capt",
-        "cf",
-        "cmdr",
-        "col",
-        "dept",
-        "dr",
-        "drs",
-        "eq",
-        "eqs",
-        "esp",
-        "est",
-        "etal",
-        "fig",
-        "figs",
-        "fr",
-        "ft",
-        "gen",
-        "gov",
-        "hon",
-        "hr",
-        "hrsg",
-        "insb",
-        "lt",
-        "maj",
-        "messrs",
-        "mlle",
-        "mme",
-        "mr",
-        "mrs",
-        "ms",
-        "mt",
-        "nr",
-        "op",
-        "pp",
-        "prof",
-        "pt",
-        "rep",
-        "rev",
-        "sen",
-        "sgt",
-        "sr",
-        "sra",
-        "srta",
-        "st",
-        "ste",
-        "vgl",
-        "viz",
-        "vol",
-        "vols",
-        "vs",
-    ]
+    "adm approx bros bzw ca capt cf cmdr col dept dr drs eq eqs esp est etal fig figs fr ft gen "
+    "gov hon hr hrsg insb lt maj messrs mlle mme mr mrs ms mt nr op pp prof pt rep rev sen sgt "
+    "sr sra srta st ste vgl viz vol vols vs".split()
 )
 """Words whose full stop never ends a sentence, lower case: what they introduce follows."""
 
 _SELDOM_LAST = frozenset(
-    [
-        "al",
-        "apr",
-        "aug",
-        "ave",
-        "blvd",
-        "co",
-        "corp",
-        "dec",
-        "ed",
-        "eds",
-        "etc",
-        "feb",
-        "fri",
-        "inc",
-        "jan",
-        "jr",
-        "jul",
-        "jun",
-        "ltd",
-        "mar",
-        "mon",
-        "no",
-        "nov",
-        "oct",
-        "p",
-        "pl",
-        "rd",
-        "sat",
-        "sec",
-        "sep",
-        "sept",
-        "sq",
-        "sun",
-        "tbsp",
-        "thu",
-        "tsp",
-        "tue",
-        "usw",
-        "wed",
-    ]
+    "al apr aug ave blvd co corp dec ed eds etc feb fri inc jan jr jul jun ltd mar mon no nov "
+    "oct p pl rd sat sec sep sept sq sun tbsp thu tsp tue usw wed".split()
 )
 """Words whose full stop ends a sentence only where a capital letter follows."""
 
