@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+import msgspec
 
 from tocsin import __version__, calibration_file
 from tocsin.cli import options, show
@@ -52,11 +53,11 @@ def command(data: str, target: str | None, sign_key: str | None, fit_data: str |
     where there are any group, segment, tokens, onset_step. Parquet, CSV or JSONL.
     """
     read = {k: given.pop(k) for k in options.DATA_OPTIONS}
-    identity = {
-        k: given.pop(k) for k in ("signal", "verifier", "verifier_version", "step_definition")
-    }
-    plan = options.make_plan(signal=options.make_signal(**identity), **given)
+    identity = {k: given.pop(k) for k in options.IDENTITY_OPTIONS}
+    plan = options.make_plan(**given)
     trajectories = options.read_data(data, **read)
+    signal = options.make_signal(data, read["score_column"], identity)
+    plan = msgspec.structs.replace(plan, signal=signal)
     fit_on = None if fit_data is None else options.read_data(fit_data, **read)
     made = calibrate(trajectories, plan, library_version=__version__, fit_on=fit_on)
     if isinstance(made, Refusal):

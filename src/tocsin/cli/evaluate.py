@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import click
+import msgspec
 
 from tocsin import api
 from tocsin.cli import options, show
@@ -54,15 +55,13 @@ def command(data: str, figures: tuple[str, ...], *, as_json: bool, **given: Any)
     monitor would violate it on so small a test set.
     """
     read = {k: given.pop(k) for k in options.DATA_OPTIONS}
-    identity = {
-        k: given.pop(k) for k in ("signal", "verifier", "verifier_version", "step_definition")
-    }
+    identity = {k: given.pop(k) for k in options.IDENTITY_OPTIONS}
     own = {k: given.pop(k) for k in ("calibration_share", "calibration_size", "splits")}
     jobs, monitors = given.pop("jobs"), given.pop("monitors")
     for name in figures:
         _format(name)
     setting = Setting(
-        plan=options.make_plan(signal=options.make_signal(**identity), **given),
+        plan=options.make_plan(**given),
         seed=given["seed"],
         monitors=None if monitors is None else tuple(monitors.split(",")),
         jobs=(os.cpu_count() or 1) if jobs is None else jobs,
@@ -73,6 +72,10 @@ def command(data: str, figures: tuple[str, ...], *, as_json: bool, **given: Any)
 
         library("matplotlib")  # say now that it is missing, not after the work
     trajectories = options.read_data(data, **read)
+    signal = options.make_signal(data, read["score_column"], identity)
+    setting = msgspec.structs.replace(
+        setting, plan=msgspec.structs.replace(setting.plan, signal=signal)
+    )
     with progress("splits") as update:
         report = api.evaluate(trajectories, setting, progress=update)
     for name in figures:

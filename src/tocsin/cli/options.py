@@ -51,11 +51,12 @@ def signal_options(f: F) -> F:
     return _all(
         [
             click.option("--signal", type=click.Choice(["probability", "real"]),
-                         default="probability", show_default=True,
-                         help="Range of the score; a higher one is safer in both."),
-            click.option("--verifier", default="unspecified", help="Name of the verifier."),
-            click.option("--verifier-version", default="unspecified", help="Its version."),
-            click.option("--step-definition", default="unspecified",
+                         default=None,
+                         help="Range of the score, safe-high in both; probability by default."),
+            click.option("--verifier", default=None,
+                         help="Name of the verifier; a file of `tocsin score` says it itself."),
+            click.option("--verifier-version", default=None, help="Its version."),
+            click.option("--step-definition", default=None,
                          help="What one step is: line, sentence, turn, ..."),
         ]
     )(f)  # fmt: skip
@@ -138,14 +139,62 @@ def read_key(path: str) -> bytes:
         raise InputError(f"cannot read the key {path!r}: {e.strerror}") from None
 
 
-def make_signal(signal: str, verifier: str, verifier_version: str, step_definition: str) -> Signal:
-    """Put the identity of the signal together."""
-    return Signal(
-        kind=signal,  # type: ignore[arg-type]
-        verifier=verifier,
-        verifier_version=verifier_version,
-        step_definition=step_definition,
-    )
+IDENTITY_OPTIONS = ("signal", "verifier", "verifier_version", "step_definition")
+
+
+def make_signal(data: str, score_column: str | None, given: dict[str, str | None]) -> Signal:
+    """Put the identity of the signal together, from the options and from what the file says.
+
+    Args:
+        data: the file; one that `tocsin score` wrote says what its column `score` is.
+        score_column: another column that was asked for, of which the file says nothing.
+        given: what the options say, None where they say nothing.
+
+    Raises:
+        InputError: option and file contradict each other, or the file contradicts itself.
+    """
+    from tocsin.evaluation.scored_file import IDENTITY
+
+    said = identity_in(data) if score_column in {None, "score"} else {}
+    fields = {}
+    for name, field in IDENTITY.items():
+        option, found = given[name], said.get(name)
+        if option is not None and found is not None and option != found:
+            raise InputError(
+                f"--{name.replace('_', '-')} {option!r}: {data} says that its scores are of "
+                f"{found!r}; leave the option out, or name another --score-column"
+            )
+        if (value := option or found) is not None:
+            fields[field] = value
+    if fields.get("kind", "probability") not in {"probability", "real"}:
+        raise InputError(f"{data}: column 'signal' is neither probability nor real")
+    return Signal(**fields)  # type: ignore[arg-type]
+
+
+def identity_in(data: str) -> dict[str, str]:
+    """Return what a file says its scores are; nothing where it lacks one of the columns."""
+    from tocsin.evaluation import cells, files
+    from tocsin.evaluation.scored_file import IDENTITY
+
+    def choose(names: tuple[str, ...]) -> list[str]:
+        return list(IDENTITY) if set(IDENTITY) <= set(names) else []
+
+    if data.lower().endswith(".npz"):
+        return {}
+    try:
+        table = files.load(Path(data), choose, frozenset(IDENTITY))
+    except InputError as e:
+        raise InputError(f"{data}: {e}") from None
+    said = {}
+    for name, column in table.columns.items():
+        found = sorted(set(cells.names(name, column)))
+        if len(found) != 1:
+            raise InputError(
+                f"{data}: column {name!r} holds {len(found)} values; one file is the scores of "
+                "one verifier"
+            )
+        said[name] = found[0]
+    return said
 
 
 def make_plan(**choices: Any) -> Plan:

@@ -1,0 +1,201 @@
+"""`tocsin score`."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tocsin.cli import options
+from tocsin.cli.terminal import err, json_bytes, number, out, plain, progress, table
+from tocsin.errors import InputError
+from tocsin.evaluation.journal import Journal
+from tocsin.evaluation.scored_file import Result, scored_columns, summary
+from tocsin.evaluation.scoring import Scored, Trajectory, score_all, trajectories
+from tocsin.evaluation.texts import Texts, read_texts
+from tocsin.evaluation.writing import check_target, write_columns
+from tocsin.stream.steps import StepDefinition
+from tocsin.verifiers.contract import AnyVerifier, Declaration
+from tocsin.verifiers.registry import verifier as make_verifier
+
+_NAMED = re.compile(r"([A-Za-z_]\w*)=(.+)", re.DOTALL)
+
+
+@click.command("score", short_help="Add a verifier's scores to labelled text.")
+@click.argument("data")
+@click.option(
+    "--verifier",
+    "specs",
+    multiple=True,
+    required=True,
+    metavar="[NAME=]SPEC",
+    help="A verifier, such as patterns, linear:NAME, linear:FILE, remote:CONFIG.toml, "
+    "onnx:FOLDER; may be repeated with names, the first is `score`.",
+)
+@click.option(
+    "--out",
+    "target",
+    required=True,
+    metavar="FILE",
+    help="Write the text with its scores here: .parquet, .csv or .jsonl.",
+)
+@click.option(
+    "--steps",
+    default="turn",
+    show_default=True,
+    help="What a step is: turn (a row of DATA), sentence, line, paragraph, reasoning, "
+    "tokens:K, chars:K.",
+)
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="OURS=THEIRS",
+    help="Name of one of our columns in the file; may be repeated.",
+)
+@click.option("--keep", multiple=True, metavar="COLUMN", help="Another column to carry over.")
+@click.option("--drop-text", is_flag=True, help="Write no text, only scores.")
+@click.option(
+    "--categories",
+    is_flag=True,
+    help="Add a column score.CATEGORY for each harm category of the first verifier.",
+)
+@click.option(
+    "--concurrency",
+    default=8,
+    show_default=True,
+    type=click.IntRange(1, 1024),
+    help="Trajectories at once, for a verifier behind a network.",
+)
+@click.option("--restart", is_flag=True, help="Begin anew, whatever an earlier run has done.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(data: str, specs: tuple[str, ...], target: str, steps: str, columns: tuple[str, ...],
+            keep: tuple[str, ...], concurrency: int, *, drop_text: bool, categories: bool,
+            restart: bool, as_json: bool) -> None:  # fmt: skip
+    """Add a verifier's scores to the labelled text in DATA, for `calibrate` and `evaluate`.
+
+    Rows are steps: trajectory_id, step, text, and where there are any obs (what the model saw),
+    label, group, source, onset_step, tokens, category. A run that was cut off goes on where it
+    stopped.
+    """
+    check_target(target)
+    definition = StepDefinition.parse(steps)
+    made = [(name, make_verifier(spec, definition)) for name, spec in _named(specs)]
+    for _, one in made:
+        if one.declares.steps != definition:
+            raise InputError(
+                f"{one.declares.name} was made for steps {one.declares.steps}; score with "
+                f"--steps {one.declares.steps}"
+            )
+    texts = read_texts(data, columns=options.parse_columns(columns), extra=keep)
+    work = list(trajectories(texts, definition))
+    results = []
+    for i, (name, one) in enumerate(made):
+        column = "score" if i == 0 else f"score_{name}"
+        journal = _journal(target, name, texts, one.declares, restart=restart)
+        with journal.writing(), progress(f"{name}: {len(work)} trajectories") as tick:
+            results.append(_run(column, one, work, journal, concurrency, tick))
+    write_columns(
+        target, scored_columns(texts, work, results, drop_text=drop_text, split=categories)
+    )
+    for name, _ in made:
+        _place(target, name).unlink(missing_ok=True)
+    summaries = [summary(texts, work, result) for result in results]
+    if as_json:
+        click.echo(json_bytes({"written": target, "verifiers": summaries}))
+        return
+    _show(target, summaries, labelled=texts.label is not None)
+
+
+def _named(specs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    seen = set()
+    for i, spec in enumerate(specs):
+        match = _NAMED.fullmatch(spec)
+        name = match[1] if match else re.sub(r"\W+", "_", spec.partition(":")[0])
+        if i and not match:
+            raise InputError(f"--verifier {spec!r}: give every verifier but the first a NAME=")
+        if name in seen:
+            raise InputError(f"--verifier {spec!r}: the name {name} is taken; write OTHER={spec}")
+        seen.add(name)
+        yield name, match[2] if match else spec
+
+
+# ------------------------------------------------------------------------------------------ a run
+
+
+def _place(target: str, name: str) -> Path:
+    return Path(f"{target}.{name}.unfinished")
+
+
+def _journal(
+    target: str, name: str, texts: Texts, declares: Declaration, *, restart: bool
+) -> Journal[Scored]:
+    """Open the journal of this run, and read what an earlier one has done."""
+    digest = hashlib.sha256()
+    for cell in (*texts.trajectory_id, *texts.text, *texts.obs):
+        raw = str(cell).encode("utf-8", "surrogatepass")
+        digest.update(len(raw).to_bytes(8, "big") + raw)
+    identity = f"{declares.name} {declares.version} {declares.steps} {digest.hexdigest()}"
+    journal = Journal(_place(target, name), identity, Scored)
+    if restart:
+        journal.remove()
+    journal.read()
+    return journal
+
+
+def _run(
+    column: str,
+    verifier: AnyVerifier,
+    work: Sequence[Trajectory],
+    journal: Journal[Scored],
+    concurrency: int,
+    tick: Callable[[int, int], None],
+) -> Result:
+    todo = [(i, t) for i, t in enumerate(work) if i not in journal.done]
+    if len(todo) < len(work):
+        err().print(f"{len(work) - len(todo)} of {len(work)} were done before; going on")
+
+    async def run() -> None:
+        async for i, scored in score_all(verifier, iter(todo), concurrency):
+            journal.add(i, scored)
+            tick(len(journal.done), len(work))
+
+    began = time.perf_counter()
+    asyncio.run(run())
+    return Result(
+        column=column,
+        declares=verifier.declares,
+        scored=[journal.done[i] for i in range(len(work))],
+        seconds=time.perf_counter() - began,
+        steps_timed=sum(len(trajectory.pieces) for _, trajectory in todo),
+    )
+
+
+def _show(target: str, summaries: Sequence[dict[str, Any]], *, labelled: bool) -> None:
+    areas = ["auc_first", "auc_min", "auc_last"] if labelled else []
+    names = ["column", "verifier", "steps", "missing", "ms_per_step", *areas]
+    rows = [
+        [
+            number(cell) if isinstance(cell, float) or cell is None else str(cell)
+            for cell in (made[name] for name in names)
+        ]
+        for made in summaries
+    ]
+    heads = [name.replace("_per_", "/").replace("auc_", "AUC ") for name in names]
+    console = out()
+    console.print(table("", heads, rows))
+    for made in summaries:
+        if made["unknown"]:
+            counts = ", ".join(f"{reason} {n}" for reason, n in sorted(made["unknown"].items()))
+            err().print(f"unknown in {made['column']}: {counts}", markup=False)
+    console.print(f"written to {plain(target)}", markup=False, soft_wrap=True)
+    if labelled:
+        console.print(
+            f"next: tocsin calibrate {plain(target)} --epsilon 0.1", markup=False, soft_wrap=True
+        )

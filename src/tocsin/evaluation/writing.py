@@ -1,0 +1,88 @@
+"""Columns become a file: parquet, CSV or JSON lines, written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from tocsin.durable import write_whole
+from tocsin.errors import InputError, MissingExtra
+from tocsin.risk.trajectories import Column
+
+SUFFIXES = (".parquet", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz")
+
+
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Refuse a name that says no format, before any work is done."""
+    name = os.fspath(path).lower()
+    if not name.endswith(SUFFIXES):
+        raise InputError(f"{os.fspath(path)!r}: the name must end in one of {', '.join(SUFFIXES)}")
+    if name.endswith(".parquet"):
+        try:
+            import pyarrow  # noqa: F401, ICN001
+        except ImportError:
+            raise MissingExtra(
+                "writing parquet needs pyarrow: pip install 'tocsin[parquet]'"
+            ) from None
+
+
+def write_columns(path: str | os.PathLike[str], columns: Mapping[str, Column]) -> None:
+    """Write columns of equal length; NaN and None are written as missing.
+
+    Args:
+        path: its suffix names the format.
+        columns: name to values: text, numbers, or NumPy arrays of them.
+
+    Raises:
+        InputError: an unknown format, or the place cannot be written.
+    """
+    check_target(path)
+    name = os.fspath(path).lower()
+    plain = {key: _plain(values) for key, values in columns.items()}
+    if name.endswith(".parquet"):
+        content = _parquet(plain)
+    elif ".csv" in name:
+        content = _csv(plain)
+    else:
+        content = _jsonl(plain)
+    write_whole(path, gzip.compress(content, mtime=0) if name.endswith(".gz") else content)
+
+
+def _plain(values: Column) -> list[Any]:
+    listed = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    return [None if isinstance(v, float) and math.isnan(v) else v for v in listed]
+
+
+def _parquet(columns: Mapping[str, list[Any]]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    try:
+        pq.write_table(pa.table({name: pa.array(column) for name, column in columns.items()}), sink)
+    except (pa.ArrowException, UnicodeEncodeError) as e:
+        raise InputError(f"cannot be written as parquet: {e}; use .jsonl") from None
+    return sink.getvalue()
+
+
+def _csv(columns: Mapping[str, list[Any]]) -> bytes:
+    sink = io.StringIO(newline="")
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return sink.getvalue().encode("utf-8", "replace")
+
+
+def _jsonl(columns: Mapping[str, list[Any]]) -> bytes:
+    rows = zip(*columns.values(), strict=True)
+    return b"".join(
+        msgspec.json.encode(dict(zip(columns, row, strict=True))) + b"\n" for row in rows
+    )
