@@ -29,40 +29,72 @@ if TYPE_CHECKING:
         TocsinError,
     )
     from tocsin.evaluation.datasets import read
-    from tocsin.model import Decision, Signal
+    from tocsin.evaluation.texts import Texts, read_texts
+    from tocsin.model import (
+        Channel,
+        Context,
+        Decision,
+        Delta,
+        Document,
+        Finding,
+        Message,
+        Score,
+        Signal,
+        Token,
+        Tool,
+        Unknown,
+    )
     from tocsin.monitor import Monitor, Session, replay
     from tocsin.risk.calibration import Calibration
     from tocsin.risk.guarantee import Guarantee, guarantee
     from tocsin.risk.plan import Plan
     from tocsin.risk.signature import sign, verify
     from tocsin.risk.trajectories import Trajectories, from_columns
+    from tocsin.stream.steps import StepDefinition
+    from tocsin.verifiers.contract import Declaration
+    from tocsin.verifiers.registry import verifier
 
 _HOME = {
     "Calibration": "tocsin.risk.calibration",
     "CalibrationDamaged": "tocsin.errors",
     "CalibrationInfeasible": "tocsin.errors",
     "CalibrationMismatch": "tocsin.errors",
+    "Channel": "tocsin.model",
+    "Context": "tocsin.model",
     "Decision": "tocsin.model",
+    "Declaration": "tocsin.verifiers.contract",
+    "Delta": "tocsin.model",
+    "Document": "tocsin.model",
+    "Finding": "tocsin.model",
     "Guarantee": "tocsin.risk.guarantee",
     "InputError": "tocsin.errors",
+    "Message": "tocsin.model",
     "MissingExtra": "tocsin.errors",
     "MissingScore": "tocsin.errors",
     "Monitor": "tocsin.monitor",
     "Plan": "tocsin.risk.plan",
+    "Score": "tocsin.model",
     "Session": "tocsin.monitor",
     "SessionMisuse": "tocsin.errors",
     "Signal": "tocsin.model",
+    "StepDefinition": "tocsin.stream.steps",
+    "Texts": "tocsin.evaluation.texts",
     "TocsinError": "tocsin.errors",
+    "Token": "tocsin.model",
+    "Tool": "tocsin.model",
     "Trajectories": "tocsin.risk.trajectories",
+    "Unknown": "tocsin.model",
     "calibrate": "tocsin.api",
     "evaluate": "tocsin.api",
     "from_columns": "tocsin.risk.trajectories",
     "guarantee": "tocsin.risk.guarantee",
     "load": "tocsin.calibration_file",
     "read": "tocsin.evaluation.datasets",
+    "read_texts": "tocsin.evaluation.texts",
     "replay": "tocsin.monitor",
     "save": "tocsin.calibration_file",
     "sign": "tocsin.risk.signature",
+    "verifier": "tocsin.verifiers.registry",
     "verify": "tocsin.risk.signature",
 }
 """Where each public name lives; it is imported when first used, so that a monitor starts fast."""
@@ -72,28 +104,43 @@ __all__ = [
     "CalibrationDamaged",
     "CalibrationInfeasible",
     "CalibrationMismatch",
+    "Channel",
+    "Context",
     "Decision",
+    "Declaration",
+    "Delta",
+    "Document",
+    "Finding",
     "Guarantee",
     "InputError",
+    "Message",
     "MissingExtra",
     "MissingScore",
     "Monitor",
     "Plan",
+    "Score",
     "Session",
     "SessionMisuse",
     "Signal",
+    "StepDefinition",
+    "Texts",
     "TocsinError",
+    "Token",
+    "Tool",
     "Trajectories",
+    "Unknown",
     "calibrate",
     "evaluate",
     "from_columns",
     "guarantee",
     "load",
     "read",
+    "read_texts",
     "replay",
     "save",
     "sign",
     "testing",
+    "verifier",
     "verify",
 ]
 

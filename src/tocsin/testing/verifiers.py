@@ -16,9 +16,9 @@ Stream = list[Delta]
 _WORDS = (
     "the a of and to answer Dr. e.g. step is 3.14 first I can help you with that. no! why? "
     'Mr. Ames U.S. etc. x=1; {"a": [1, 2]} 1. 2) - * ## ... it\'s naïve façade 東京。 はい！ '
-    "данные مرحبا 😀 👩\u200d👧 e\u0301 ﬁ ａｂｃ \u200b \ufeff \x00 \x1b[31m \ud83d \U000e0041 &amp; "
-    "%41 aGVsbG8gd29ybGQh 68656c6c6f 4111-1111-1111-1111 mail@example.com 192.0.2.1 -----BEGIN "
-    "AKIAIOSFODNN7EXAMPLE +1-202-555-0143 DE89370400440532013000"
+    "данные مرحبا 😀 👩\u200d👧 e\u0301 ﬁ ａｂｃ \u200b \ufeff \x00 \x1b[31m \ud83d "
+    "\U000e0041 &amp; %41 aGVsbG8gd29ybGQh 68656c6c6f 4111-1111-1111-1111 mail@example.com 192.0.2.1 "
+    "-----BEGIN AKIAIOSFODNN7EXAMPLE +1-202-555-0143 DE89370400440532013000"
 ).split(" ")
 _GAPS = (" ", " ", " ", " ", "", "\n", "\n\n", "\t", "  ", "\r\n", ". ", "! ")
 _CHANNELS = (
@@ -72,21 +72,29 @@ def check_verifier(
     made = [generated_stream(rng) for _ in range(streams)]
     made += [[Delta(text=text, ends="turn")] for text in texts]
     made += [[], [Delta(ends="turn")], [Delta(text="", channel=_CHANNELS[1])]]
-    run = _runner(verifier)
+    feed = _runner(verifier)
+
+    def run(fed: list[Stream], where: str) -> list[list[Outcome]]:
+        try:
+            return feed(fed)
+        except Exception as e:
+            raise NotConformant(f"{where}: raised {e!r}") from e
+
     declares = verifier.declares
     _check_declaration(declares)
     compared = 0
-    last: tuple[Stream, list[Outcome]] = ([], run([[]])[0])
+    last: tuple[Stream, list[Outcome]] = ([], run([[]], "an empty stream")[0])
     for number, stream in enumerate(made):
-        whole = run([stream])[0]
+        where = f"stream {number}"
+        whole = run([stream], where)[0]
         _check_outcomes(declares, stream, whole, number)
         ways = [("character by character", by_character(stream))]
         ways += [("in random cuts", in_cuts(stream, rng)) for _ in range(cuts)]
         for how, pieces in ways:
-            _same(run([pieces])[0], whole, f"stream {number} fed {how}")
-        mine, other = run([stream, last[0]])
-        _same(mine, whole, f"stream {number} beside another session")
-        _same(other, last[1], f"the session beside stream {number}")
+            _same(run([pieces], f"{where} fed {how}")[0], whole, f"{where} fed {how}")
+        mine, other = run([stream, last[0]], f"{where} beside another session")
+        _same(mine, whole, f"{where} beside another session")
+        _same(other, last[1], f"the session beside {where}")
         last = (stream, whole)
         compared += len(whole)
     return compared
