@@ -12,7 +12,11 @@ from tocsin.cli.terminal import plain
 from tocsin.errors import TocsinError
 
 _COMMANDS = {
+    "score": "Add a verifier's scores to labelled text.",
+    "combine": "Fit several verifiers into one, on labels.",
+    "cascade": "Ask a strong verifier where a cheap one is unsure, within a budget.",
     "calibrate": "Find the threshold that keeps a promise, on labelled trajectories.",
+    "measure": "Measure a calibration on labelled trajectories that it has not seen.",
     "monitor": "Watch scores from standard input and say when to stop.",
     "evaluate": "Compare all monitors on repeated splits of labelled trajectories.",
     "explain": "Say in plain words what a calibration promises, and what it does not.",

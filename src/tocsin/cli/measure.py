@@ -1,0 +1,71 @@
+"""`tocsin measure`."""
+
+from __future__ import annotations
+
+import click
+
+from tocsin import calibration_file
+from tocsin.cli import options
+from tocsin.cli.terminal import json_bytes, number, out, percent, plain, prose, table
+from tocsin.evaluation.measured import Measured, Share, measured
+
+
+@click.command("measure", short_help="Measure a calibration on data that it has not seen.")
+@click.argument("calibration")
+@click.argument("data")
+@options.data_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(calibration: str, data: str, *, as_json: bool, layout: str, columns: tuple[str, ...],
+            score_column: str | None, segment_column: str | None,
+            scores: str | None) -> None:  # fmt: skip
+    """Measure what CALIBRATION does to the labelled trajectories in DATA.
+
+    The data must be new to it. A promise is called broken where the 90 % interval of the realised
+    risk lies wholly above epsilon: the data are not drawn like those it was calibrated on.
+    """
+    expected = options.identity_in(data) if score_column in {None, "score"} else {}
+    expected = {("kind" if k == "signal" else k): v for k, v in expected.items()}
+    loaded = calibration_file.load(calibration, expected)
+    found = measured(
+        loaded, options.read_data(data, layout, columns, score_column, segment_column, scores)
+    )
+    if as_json:
+        click.echo(json_bytes({"calibration": loaded.digest, "measured": found}))
+        return
+    console = out()
+    for one in found:
+        _show(one)
+    console.print(f"calibration {loaded.digest}", markup=False, soft_wrap=True)
+
+
+def _show(one: Measured) -> None:
+    console = out()
+    what = one.risk.replace("_", " ")
+    at = "" if one.delta is None else f", delta {one.delta:g}"
+    heads = ["segment", "safe", "false alarms", "90 % interval", "unsafe", "detected",
+             "90 % interval"]  # fmt: skip
+    rows = [["all", *_cells(one.false_alarms), *_cells(one.detected)]]
+    if len(one.segments) > 1:
+        rows += [[s.segment, *_cells(s.false_alarms), *_cells(s.detected)] for s in one.segments]
+    title = f"{what}, epsilon {one.epsilon:g}, bound {one.bound}{at}, statistic {one.statistic}"
+    console.print(table(title, heads, rows))
+    delay = f"{percent(one.delay_tokens)} of the tokens of those that are detected"
+    console.print(
+        prose(
+            f"The promise {_VERDICTS[one.promise]}. Alarm after {delay}; over all unsafe outputs "
+            f"{percent(one.saved)} of the tokens are never written. Delay with the undetected as "
+            f"1: {number(one.delay_tokens_all)}.\n"
+        )
+    )
+
+
+_VERDICTS = {
+    "holds": "is not contradicted by these data",
+    "broken": "DOES NOT HOLD on these data: they are not drawn like those of the calibration",
+    "no data": "cannot be judged: no trajectory of the protected class is here",
+}
+
+
+def _cells(share: Share) -> list[str]:
+    interval = "-" if share.low is None else f"{percent(share.low)} to {percent(share.high)}"
+    return [plain(str(share.n)), percent(share.share), interval]
