@@ -29,6 +29,9 @@ DOCS = Path(__file__).resolve().parent
 TOCSIN = Path(tocsin.__path__[0]).resolve().parent
 """Where this process has Tocsin from; shell examples use the same one."""
 
+DATA = "TOCSIN_DATA"
+"""The variable that names the folder of real data."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -68,6 +71,11 @@ def blocks(text: str) -> list[Block]:
     ]  # fmt: skip
 
 
+def needs_data(text: str) -> bool:
+    """Whether a page's examples read the real data that `TOCSIN_DATA` names."""
+    return any(DATA in block.code for block in blocks(text))
+
+
 def run(page: Path, folder: Path) -> Iterator[tuple[Block, str]]:
     """Run the examples of a page in a folder; yield each with its output.
 
@@ -75,8 +83,9 @@ def run(page: Path, folder: Path) -> Iterator[tuple[Block, str]]:
     first on the path; Python blocks share one namespace in this process.
     """
     namespace: dict[str, Any] = {"__name__": "example"}
-    with contextlib.chdir(folder), _environment():
-        for block in blocks(page.read_text(encoding="utf-8")):
+    text = page.read_text(encoding="utf-8")
+    with contextlib.chdir(folder), _environment(data=needs_data(text)):
+        for block in blocks(text):
             if block.language == "python":
                 written = io.StringIO()
                 code = compile(block.code, f"{page.name}:{block.line}", "exec")
@@ -99,10 +108,10 @@ def run(page: Path, folder: Path) -> Iterator[tuple[Block, str]]:
 
 
 @contextlib.contextmanager
-def _environment() -> Iterator[None]:
+def _environment(*, data: bool) -> Iterator[None]:
     """Set what decides how output looks, and put it back."""
     before = dict(os.environ)
-    for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "TOCSIN_DATA"):
+    for name in ("FORCE_COLOR", "CLICOLOR_FORCE", *(() if data else (DATA,))):
         os.environ.pop(name, None)
     os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), before.get("PATH", "")])
     os.environ["PYTHONPATH"] = str(TOCSIN)
@@ -136,7 +145,11 @@ def _trimmed(text: str) -> list[str]:
 
 def examples() -> list[Path]:
     """Return the pages that hold examples to run."""
-    pages = [DOCS / "tutorial.md", *sorted((DOCS / "how-to").glob("*.md"))]
+    pages = [
+        DOCS / "tutorial.md",
+        DOCS / "tutorial-text.md",
+        *sorted((DOCS / "how-to").glob("*.md")),
+    ]
     return [p for p in pages if p.is_file() and blocks(p.read_text(encoding="utf-8"))]
 
 
@@ -160,6 +173,9 @@ def rewrite_outputs(page: Path) -> list[str]:
 def main(argv: list[str]) -> int:
     """Rewrite the outputs of the pages named, or of all."""
     for page in [Path(name).resolve() for name in argv] or examples():
+        if needs_data(page.read_text(encoding="utf-8")) and not os.environ.get(DATA):
+            print(f"{page.name}: left alone, it needs {DATA}")
+            continue
         for line in rewrite_outputs(page):
             print(line)
     return 0
