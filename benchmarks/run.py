@@ -12,6 +12,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+import cascade
+import evasion
+import injection
 import online
 import quality
 import scale
@@ -24,7 +27,10 @@ BENCHMARKS: dict[str, tuple[Callable[[Options], Found], str]] = {
     "scale": (scale.run, "a million trajectories of a hundred steps: seconds and memory"),
     "online": (online.run, "one step of a session, at step 10 and at step 100,000"),
     "quality": (quality.run, "what each monitor detects at the same guarantee, on real scores"),
+    "cascade": (cascade.run, "several verifiers as one, and a strong one at part of its cost"),
     "validity": (validity.run, "how much of delta and epsilon each bound leaves unused"),
+    "evasion": (evasion.run, "how many obfuscated values are found in each normal form"),
+    "injection": (injection.run, "what the injection classifier tells apart in tool results"),
 }
 
 

@@ -246,7 +246,8 @@ def test_a_torn_line_is_done_again_and_the_rest_is_kept(tmp_path: Path) -> None:
 @pytest.fixture
 def data(tmp_path: Path) -> str:
     rng = random.Random(11)
-    names = ["trajectory_id", "step", "text", "obs", "label", "group", "source", "onset_step", "tokens"]
+    names = ["trajectory_id", "step", "text", "obs", "label", "group", "source"]
+    names += ["onset_step", "tokens"]
     rows: dict[str, list[Any]] = {name: [] for name in names}
     for i in range(120):
         unsafe = i % 2

@@ -86,9 +86,7 @@ def command(folder: str | None, splits: int, seed: int) -> None:
 
         place = _folder(folder)
         calibration_file.save(calibration, place / "calibration.json")
-        write_whole(
-            place / "evaluation.png", render({"demo": report}, format="png")
-        )
+        write_whole(place / "evaluation.png", render({"demo": report}, format="png"))
         console.print(Text(plain(f"kept in {place}: calibration.json, evaluation.png")))
 
 

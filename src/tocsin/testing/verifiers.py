@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from tocsin.model import TEXT, Channel, Context, Delta, Outcome, Score, Token, Unknown
 from tocsin.verifiers.contract import AnyVerifier, AsyncVerifier, Declaration, Verifier
@@ -17,8 +18,8 @@ _WORDS = (
     "the a of and to answer Dr. e.g. step is 3.14 first I can help you with that. no! why? "
     'Mr. Ames U.S. etc. x=1; {"a": [1, 2]} 1. 2) - * ## ... it\'s naïve façade 東京。 はい！ '
     "данные مرحبا 😀 👩\u200d👧 e\u0301 ﬁ ａｂｃ \u200b \ufeff \x00 \x1b[31m \ud83d "
-    "\U000e0041 &amp; %41 aGVsbG8gd29ybGQh 68656c6c6f 4111-1111-1111-1111 mail@example.com 192.0.2.1 "
-    "-----BEGIN AKIAIOSFODNN7EXAMPLE +1-202-555-0143 DE89370400440532013000"
+    "\U000e0041 &amp; %41 aGVsbG8gd29ybGQh 68656c6c6f 4111-1111-1111-1111 mail@example.com "
+    "192.0.2.1 -----BEGIN AKIAIOSFODNN7EXAMPLE +1-202-555-0143 DE89370400440532013000"
 ).split(" ")
 _GAPS = (" ", " ", " ", " ", "", "\n", "\n\n", "\t", "  ", "\r\n", ". ", "! ")
 _CHANNELS = (
@@ -51,7 +52,8 @@ def check_verifier(
     (lone surrogates, control characters, right-to-left marks) must never raise.
 
     Args:
-        verifier: the verifier; an asynchronous one is run in an event loop of its own.
+        verifier: the verifier; an asynchronous one is run in an event loop of its own, then
+            closed.
         streams: how many streams to generate.
         texts: responses of your own to add to them.
         seed: of the generator.
@@ -72,15 +74,19 @@ def check_verifier(
     made = [generated_stream(rng) for _ in range(streams)]
     made += [[Delta(text=text, ends="turn")] for text in texts]
     made += [[], [Delta(ends="turn")], [Delta(text="", channel=_CHANNELS[1])]]
-    feed = _runner(verifier)
+    with _runner(verifier) as feed:
+        return _compare(feed, verifier.declares, made, rng, cuts)
 
+
+def _compare(
+    feed: Feed, declares: Declaration, made: list[Stream], rng: random.Random, cuts: int
+) -> int:
     def run(fed: list[Stream], where: str) -> list[list[Outcome]]:
         try:
             return feed(fed)
         except Exception as e:
             raise NotConformant(f"{where}: raised {e!r}") from e
 
-    declares = verifier.declares
     _check_declaration(declares)
     compared = 0
     last: tuple[Stream, list[Outcome]] = ([], run([[]], "an empty stream")[0])
@@ -162,12 +168,20 @@ def _cut(delta: Delta, places: Callable[[int], list[int]]) -> Iterable[Delta]:
 # ----------------------------------------------------------------------------------------- checks
 
 
-def _runner(verifier: AnyVerifier) -> Callable[[list[Stream]], list[list[Outcome]]]:
+Feed = Callable[[list[Stream]], list[list[Outcome]]]
+
+
+@contextmanager
+def _runner(verifier: AnyVerifier) -> Iterator[Feed]:
     """Feed streams to sessions of their own that take turns."""
     if isinstance(verifier, Verifier):
-        return lambda streams: _run(verifier, streams)
-    loop = asyncio.Runner()
-    return lambda streams: loop.run(_run_async(verifier, streams))
+        yield lambda streams: _run(verifier, streams)
+        return
+    with asyncio.Runner() as loop:
+        try:
+            yield lambda streams: loop.run(_run_async(verifier, streams))
+        finally:
+            loop.run(verifier.aclose())
 
 
 def _run(verifier: Verifier, streams: list[Stream]) -> list[list[Outcome]]:

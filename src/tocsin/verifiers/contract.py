@@ -8,6 +8,7 @@ and of the order in which the channels speak, never of how the text was cut into
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -112,3 +113,26 @@ class AsyncVerifier(Protocol):
 
 
 AnyVerifier = Verifier | AsyncVerifier
+
+Wanted = Callable[[int], bool]
+"""Whether the step of this number, as outcomes count them, is to be judged."""
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """A verifier that can leave steps out: for one whose judgement of a step costs much.
+
+    Whether a step is wanted is asked once, when it is complete. One that is not wanted costs
+    nothing and has no outcome; it counts all the same, and later ones are judged as if it had been.
+    """
+
+    def open_selected(self, context: Context, wanted: Wanted) -> Session:
+        """Begin with a new response of which only some steps are judged."""
+
+
+@runtime_checkable
+class AsyncSelective(Protocol):
+    """As `Selective`, where answers have to be waited for."""
+
+    def open_async_selected(self, context: Context, wanted: Wanted) -> AsyncSession:
+        """Begin with a new response of which only some steps are judged."""

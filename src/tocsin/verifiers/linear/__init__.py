@@ -1,0 +1,64 @@
+"""A trained model of byte n-grams: a few microseconds a token, no network, no heavy library."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from tocsin.errors import InputError
+from tocsin.stream.steps import StepDefinition
+from tocsin.verifiers.linear.model_file import Model, load
+from tocsin.verifiers.linear.verifier import LinearVerifier
+
+ENDING = ".tocsin-linear"
+"""How the names of model files end."""
+
+_FOLDER = Path(__file__).parent / "weights"
+
+
+def shipped() -> list[str]:
+    """Return the names of the models that come with the package.
+
+    Example:
+        >>> "harmful_answer" in shipped()
+        True
+    """
+    return sorted(path.name.removesuffix(ENDING) for path in _FOLDER.glob(f"*{ENDING}"))
+
+
+def from_spec(argument: str, steps: StepDefinition | None) -> LinearVerifier:
+    """Make the verifier from its written form.
+
+    Args:
+        argument: the name of a shipped model, or a file that `tocsin train` wrote.
+        steps: what one step is; what the model was trained with where None.
+
+    Raises:
+        InputError: no such model, or a file that is damaged.
+
+    Example:
+        >>> from_spec("harmful_answer", StepDefinition("sentence")).declares.name
+        'linear:harmful_answer'
+    """
+    names = shipped()
+    if not argument:
+        raise InputError(f"linear needs a model: linear:NAME with one of {', '.join(names)}, or "
+                         "linear:FILE with a file of tocsin train")  # fmt: skip
+    if argument in names:
+        model, name = _shipped(argument), argument
+    elif Path(argument).name != argument or Path(argument).exists():
+        model = load(argument)
+        name = model.header.task
+    else:
+        raise InputError(
+            f"linear:{argument}: there is no such file, and no shipped model of that name; "
+            f"shipped are {', '.join(names)}"
+        )
+    return LinearVerifier(
+        model, f"linear:{name}", steps or StepDefinition.parse(model.header.steps)
+    )
+
+
+@lru_cache(maxsize=8)
+def _shipped(name: str) -> Model:
+    return load(_FOLDER / f"{name}{ENDING}")

@@ -1,0 +1,84 @@
+"""Features: the byte n-grams of the folded text, each hashed to a place in a table.
+
+Text is folded (ASCII to lower case, anything else as `tocsin.stream.normal_forms.folded` does) and
+encoded in UTF-8. For each order n, the n bytes x_1 .. x_n that end at a place give
+
+    h = x_1 M^(n-1) + ... + x_n + (n + 64 c) A     modulo 2^32
+    index = ((h xor (h >> 15)) B modulo 2^32) >> (32 - bits)
+
+with M = 0x01000193, A = 0x9E3779B1, B = 0x85EBCA6B, and c = 0 for what was written, 1 for what was
+observed. The text begins with as many bytes of value 0 as the longest order needs, so each byte
+ends exactly one n-gram of each order: features do not depend on how the text is cut.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tocsin.stream.normal_forms import folded
+
+Indices = NDArray[np.uint32]
+
+WRITTEN = 0
+OBSERVED = 1
+
+_MULTIPLY = np.uint32(0x01000193)
+_SALT = 0x9E3779B1
+_MIX = np.uint32(0x85EBCA6B)
+_SHIFT = np.uint32(15)
+
+
+def folded_bytes(text: str) -> bytes:
+    r"""Return the bytes that n-grams are made of.
+
+    Example:
+        >>> folded_bytes("Zürich, NOW"), folded_bytes("東")
+        (b'zurich, now', b'\\xe6\\x9d\\xb1')
+    """
+    if text.isascii():
+        return text.lower().encode("ascii")
+    return folded(text).encode("utf-8", "surrogatepass")
+
+
+class Hasher:
+    """Hash the n-grams of a text as it comes.
+
+    Args:
+        orders: the lengths n, increasing.
+        bits: the table has 2^bits places.
+        space: `WRITTEN` or `OBSERVED`.
+
+    Example:
+        >>> whole = Hasher((1, 3), 10).feed(b"abcd")
+        >>> cut = Hasher((1, 3), 10)
+        >>> bool((np.hstack([cut.feed(b"ab"), cut.feed(b"cd")]) == whole).all())
+        True
+    """
+
+    def __init__(self, orders: tuple[int, ...], bits: int, space: int = WRITTEN) -> None:
+        self._orders = orders
+        self._salts = {n: np.uint32((n + 64 * space) * _SALT & 0xFFFFFFFF) for n in orders}
+        self._down = np.uint32(32 - bits)
+        self._keep = orders[-1] - 1
+        self._tail = bytes(self._keep)
+
+    def feed(self, text: bytes) -> Indices:
+        """Return an array of shape (orders, len(text)): the places of the n-grams that end here."""
+        size = len(text)
+        with_tail = self._tail + text
+        self._tail = with_tail[size:]
+        x = np.frombuffer(with_tail, np.uint8).astype(np.uint32)
+        made = np.empty((len(self._orders), size), np.uint32)
+        row = 0
+        h = x
+        for n in range(1, self._orders[-1] + 1):
+            if n > 1:
+                h = h[:-1] * _MULTIPLY + x[n - 1 :]
+            if n in self._salts:
+                np.add(h[len(h) - size :], self._salts[n], out=made[row])
+                row += 1
+        made ^= made >> _SHIFT
+        made *= _MIX
+        made >>= self._down
+        return made

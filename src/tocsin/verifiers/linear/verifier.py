@@ -1,0 +1,130 @@
+"""The verifier and its sessions."""
+
+from __future__ import annotations
+
+import math
+
+from tocsin.limits import OBSERVED_CHARS_HELD
+from tocsin.model import Channel, Context, Delta
+from tocsin.stream.steps import Step, StepDefinition
+from tocsin.verifiers.contract import Declaration
+from tocsin.verifiers.linear.features import folded_bytes
+from tocsin.verifiers.linear.model_file import Head, Model
+from tocsin.verifiers.linear.prefix import Prefix
+from tocsin.verifiers.stepwise import Judgement, StepwiseSession
+
+_DIGITS = 12
+"""Decimals of a score: exp() may differ in the last bit between platforms."""
+
+
+class LinearVerifier:
+    """A hashed byte-n-gram linear model as a verifier.
+
+    Args:
+        model: sealed.
+        name: as it was asked for.
+        steps: what it gives one score for.
+    """
+
+    def __init__(self, model: Model, name: str, steps: StepDefinition) -> None:
+        self._model = model
+        self._declares = Declaration(
+            name=name,
+            version=model.header.digest,
+            steps=steps,
+            categories=tuple(head.name for head in model.header.heads[1:]),
+        )
+
+    @property
+    def declares(self) -> Declaration:
+        """What it says of itself."""
+        return self._declares
+
+    @property
+    def model(self) -> Model:
+        """The model, with its card."""
+        return self._model
+
+    def open(self, context: Context) -> StepwiseSession:  # noqa: ARG002 - the contract gives it
+        """Begin with a new response."""
+        return _Session(self._declares, self._model)
+
+
+class _Choice:
+    """One of several answers to a request: a prefix, and observations that wait for a step."""
+
+    def __init__(self, model: Model) -> None:
+        features = model.header.features
+        self.prefix = Prefix(model.weights, features.orders, features.block)
+        self._waiting: dict[Channel, list[str]] = {}
+        self._held: dict[Channel, int] = {}
+
+    def observe(self, delta: Delta) -> None:
+        """Hold an observation; read it in pieces whose ends do not depend on how it was cut."""
+        parts = self._waiting.setdefault(delta.channel, [])
+        parts.append(delta.text)
+        held = self._held.get(delta.channel, 0) + len(delta.text)
+        if held >= OBSERVED_CHARS_HELD:
+            text = "".join(parts)
+            whole = held - held % OBSERVED_CHARS_HELD
+            for at in range(0, whole, OBSERVED_CHARS_HELD):
+                piece = text[at : at + OBSERVED_CHARS_HELD]
+                self.prefix.observe(delta.channel, folded_bytes(piece))
+            parts[:] = [text[whole:]]
+            held -= whole
+        self._held[delta.channel] = held
+
+    def read_observations(self) -> None:
+        """Read what waits."""
+        for channel, parts in self._waiting.items():
+            self.prefix.observe(channel, folded_bytes("".join(parts)))
+        self._waiting.clear()
+        self._held.clear()
+
+
+class _Session(StepwiseSession):
+    """The scores of one response."""
+
+    def __init__(self, declares: Declaration, model: Model) -> None:
+        super().__init__(declares)
+        self._model = model
+        self._reads_observations = model.header.features.observations
+        self._choices: dict[int, _Choice] = {}
+
+    def observe(self, delta: Delta) -> None:
+        """Hold observations until the next step."""
+        if delta.channel.kind == "observation" and self._reads_observations and delta.text:
+            self._choice(delta.channel).observe(delta)
+
+    def judge(self, channel: Channel, step: Step) -> Judgement:
+        """Take the step in, and say what all of it is worth."""
+        choice = self._choice(channel)
+        if self._reads_observations:
+            choice.read_observations()
+        choice.prefix.write(channel, folded_bytes(step.text))
+        evidence = choice.prefix.evidence()
+        first, *others = (
+            probability(head, value)
+            for head, value in zip(self._model.header.heads, evidence.tolist(), strict=True)
+        )
+        return Judgement(first, dict(zip(self._declares.categories, others, strict=True)))
+
+    def _choice(self, channel: Channel) -> _Choice:
+        found = self._choices.get(channel.choice)
+        if found is None:
+            found = self._choices[channel.choice] = _Choice(self._model)
+        return found
+
+
+def probability(head: Head, evidence: float) -> float:
+    """Return the calibrated probability of being safe.
+
+    Example:
+        >>> probability(Head(name="", intercept=1.0, slope=0.5), -2.0)
+        0.5
+    """
+    z = head.intercept + head.slope * evidence
+    if z >= 0:
+        return round(1 / (1 + math.exp(-z)), _DIGITS)
+    small = math.exp(max(z, -700.0))
+    return round(small / (1 + small), _DIGITS)
