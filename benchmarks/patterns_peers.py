@@ -6,6 +6,7 @@ one on stdout. Nothing of Tocsin is imported here.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import math
@@ -90,10 +91,10 @@ def secrets() -> tuple[Callable[[str], list[tuple[str, float]]], str]:
     """Give detect-secrets with its own settings, line by line, as it scans a file."""
     lines: Any = importlib.import_module("detect_secrets.core.scan")
     settings: Any = importlib.import_module("detect_secrets.settings")
-    context = settings.default_settings()
-    context.__enter__()
+    stack = contextlib.ExitStack()
+    stack.enter_context(settings.default_settings())
 
-    def scan(text: str) -> list[tuple[str, float]]:
+    def scan(text: str, _open: contextlib.ExitStack = stack) -> list[tuple[str, float]]:
         return [(s.type, 1.0) for line in text.split("\n") for s in lines.scan_line(line)]
 
     return scan, _version("detect-secrets")

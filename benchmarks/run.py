@@ -15,7 +15,9 @@ from collections.abc import Callable, Sequence
 import cascade
 import evasion
 import injection
+import linear
 import online
+import patterns
 import quality
 import scale
 import speed_pypi
@@ -28,6 +30,8 @@ BENCHMARKS: dict[str, tuple[Callable[[Options], Found], str]] = {
     "online": (online.run, "one step of a session, at step 10 and at step 100,000"),
     "quality": (quality.run, "what each monitor detects at the same guarantee, on real scores"),
     "cascade": (cascade.run, "several verifiers as one, and a strong one at part of its cost"),
+    "patterns": (patterns.run, "rules: time a token, hostile text, and other packages"),
+    "linear": (linear.run, "the linear verifier beside TF-IDF, in the same folds, and its cost"),
     "validity": (validity.run, "how much of delta and epsilon each bound leaves unused"),
     "evasion": (evasion.run, "how many obfuscated values are found in each normal form"),
     "injection": (injection.run, "what the injection classifier tells apart in tool results"),

@@ -138,7 +138,12 @@ NEAR: dict[str, tuple[str, ...]] = {
     "ipv6": ("10:20:30", "12:34:56::", "::1"),
     "phone_us": ("123-456-7890", "211-555-0143", "2025550143"),
     "assigned_secret": ('api_key = "YOUR_API_KEY_HERE_PLEASE"', "secret_key = os.environ[SECRET]"),
-    "assigned_password": ("password: required", "password = changeme1", "password: ${PASSWORD}"),
+    "assigned_password": (
+        "password: required",
+        "password = changeme1",
+        "password: ${PASSWORD}",
+        "password: https://www.example.com/a1",
+    ),
     "url_password": ("http://example.com:8080/@me", "https://user:<password>@example.com"),
     "email": ("@decorator", "a@b", "pkg@1.2.3"),
     "tag_characters": ("\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",),

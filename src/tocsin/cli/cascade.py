@@ -31,10 +31,9 @@ from tocsin.durable import write_whole
 @click.option(
     "--burst",
     type=int,
-    default=8,
+    default=1,
     show_default=True,
-    help="Escalations that one response may have beyond its share, at most; the fit takes 1 "
-    "where that is better.",
+    help="Escalations that one response may have beyond its share, whatever is written.",
 )
 @click.option("--out", "target", required=True, metavar="FILE", help="Write the verifier here.")
 @fusion_options

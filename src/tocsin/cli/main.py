@@ -12,6 +12,7 @@ from tocsin.cli.terminal import plain
 from tocsin.errors import TocsinError
 
 _COMMANDS = {
+    "train": "Train a linear verifier on labelled text, and say how good it is.",
     "score": "Add a verifier's scores to labelled text.",
     "combine": "Fit several verifiers into one, on labels.",
     "cascade": "Ask a strong verifier where a cheap one is unsure, within a budget.",

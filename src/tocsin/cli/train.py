@@ -52,6 +52,14 @@ _CHUNK = 1 << 20
 @click.option("--card", "card_file", metavar="FILE.md", help="Write the model card here as text.")
 @click.option("--bits", type=click.IntRange(8, 22), default=18, show_default=True,
               help="The table has 2^BITS places for each head.")  # fmt: skip
+@click.option(
+    "--hold-out",
+    "share",
+    type=click.FloatRange(0, 0.9),
+    default=0.0,
+    show_default=True,
+    help="Share of the groups that is not touched, to calibrate on.",
+)
 @click.option("--seed", default=0, show_default=True, help="Of the folds.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
@@ -104,7 +112,7 @@ def command(
 
 
 def _data(names: Sequence[str], columns: dict[str, str], given: dict[str, Any]) -> Data:
-    from tocsin.verifiers.linear.training import Data
+    from tocsin.verifiers.linear.training import Data, held_out
 
     harmless = given["over_refusal"]
     column, _, value = (harmless or "").partition("=")
@@ -126,6 +134,7 @@ def _data(names: Sequence[str], columns: dict[str, str], given: dict[str, Any]) 
         extra = texts.extra.get(column)
         good += [extra is not None and str(extra[row]) == value for row in first]
     lengths = np.concatenate([np.diff(texts.starts) for texts in parts])
+    kept = np.array([not held_out(g, given["share"], given["seed"]) for _, g in groups], bool)
     return Data(
         text=[str(t) for texts in parts for t in texts.text],
         obs=[str(t) if given["observations"] else "" for texts in parts for t in texts.obs],
@@ -136,7 +145,7 @@ def _data(names: Sequence[str], columns: dict[str, str], given: dict[str, Any]) 
         source=np.array(source, dtype=object),
         category=np.array(category, dtype=object),
         harmless=np.array(good),
-    )
+    ).take(kept[np.array(group)])
 
 
 def _texts(name: str, columns: dict[str, str], extra: str) -> Texts:
@@ -207,6 +216,7 @@ def _command_line(
         ("--licence", given["licences"]),
         ("--notes", [given["notes"]] if given["notes"] else []),
         ("--bits", [str(given["bits"])]),
+        ("--hold-out", [str(given["share"])] if given["share"] else []),
         ("--seed", [str(given["seed"])]),
     ):
         words += [f"{flag} {shlex.quote(value)}" for value in values]

@@ -9,7 +9,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from tocsin.model import TEXT, Channel, Context, Delta, Outcome, Score, Token, Unknown
-from tocsin.verifiers.contract import AnyVerifier, AsyncVerifier, Declaration, Verifier
+from tocsin.verifiers.contract import (
+    AnyVerifier,
+    AsyncSelective,
+    AsyncSession,
+    AsyncVerifier,
+    Declaration,
+    Selective,
+    Session,
+    Verifier,
+    Wanted,
+)
 
 Stream = list[Delta]
 """One response: deltas in order."""
@@ -48,8 +58,9 @@ def check_verifier(
 
     Each stream is fed whole, character by character and in random cuts, and must give the same
     outcomes; scores must be in range, steps numbered 1, 2, 3, ..., offsets must grow and stay
-    within the text; two sessions that take turns must not know of each other; hostile text
-    (lone surrogates, control characters, right-to-left marks) must never raise.
+    within the text; two sessions that take turns must not know of each other; one that can leave
+    steps out must judge the others as if it had not; hostile text (lone surrogates, control
+    characters, right-to-left marks) must never raise.
 
     Args:
         verifier: the verifier; an asynchronous one is run in an event loop of its own, then
@@ -74,16 +85,23 @@ def check_verifier(
     made = [generated_stream(rng) for _ in range(streams)]
     made += [[Delta(text=text, ends="turn")] for text in texts]
     made += [[], [Delta(ends="turn")], [Delta(text="", channel=_CHANNELS[1])]]
+    selective = isinstance(verifier, Selective | AsyncSelective)
     with _runner(verifier) as feed:
-        return _compare(feed, verifier.declares, made, rng, cuts)
+        return _compare(feed, verifier.declares, made, rng, cuts=cuts, selective=selective)
 
 
 def _compare(
-    feed: Feed, declares: Declaration, made: list[Stream], rng: random.Random, cuts: int
+    feed: Feed,
+    declares: Declaration,
+    made: list[Stream],
+    rng: random.Random,
+    *,
+    cuts: int,
+    selective: bool,
 ) -> int:
-    def run(fed: list[Stream], where: str) -> list[list[Outcome]]:
+    def run(fed: list[Stream], where: str, wanted: Wanted | None = None) -> list[list[Outcome]]:
         try:
-            return feed(fed)
+            return feed(fed, wanted)
         except Exception as e:
             raise NotConformant(f"{where}: raised {e!r}") from e
 
@@ -98,6 +116,9 @@ def _compare(
         ways += [("in random cuts", in_cuts(stream, rng)) for _ in range(cuts)]
         for how, pieces in ways:
             _same(run([pieces], f"{where} fed {how}")[0], whole, f"{where} fed {how}")
+        if selective:
+            some = run([stream], f"{where} in part", lambda step: step % 3 == 0)[0]
+            _same(some, [o for o in whole if o.step % 3 == 0], f"{where} in part")
         mine, other = run([stream, last[0]], f"{where} beside another session")
         _same(mine, whole, f"{where} beside another session")
         _same(other, last[1], f"the session beside {where}")
@@ -168,24 +189,29 @@ def _cut(delta: Delta, places: Callable[[int], list[int]]) -> Iterable[Delta]:
 # ----------------------------------------------------------------------------------------- checks
 
 
-Feed = Callable[[list[Stream]], list[list[Outcome]]]
+Feed = Callable[[list[Stream], Wanted | None], list[list[Outcome]]]
 
 
 @contextmanager
 def _runner(verifier: AnyVerifier) -> Iterator[Feed]:
     """Feed streams to sessions of their own that take turns."""
     if isinstance(verifier, Verifier):
-        yield lambda streams: _run(verifier, streams)
+        yield lambda streams, wanted: _run(verifier, streams, wanted)
         return
     with asyncio.Runner() as loop:
         try:
-            yield lambda streams: loop.run(_run_async(verifier, streams))
+            yield lambda streams, wanted: loop.run(_run_async(verifier, streams, wanted))
         finally:
             loop.run(verifier.aclose())
 
 
-def _run(verifier: Verifier, streams: list[Stream]) -> list[list[Outcome]]:
-    sessions = [verifier.open(Context()) for _ in streams]
+def _run(verifier: Verifier, streams: list[Stream], wanted: Wanted | None) -> list[list[Outcome]]:
+    def begin() -> Session:
+        if wanted is not None and isinstance(verifier, Selective):
+            return verifier.open_selected(Context(), wanted)
+        return verifier.open(Context())
+
+    sessions = [begin() for _ in streams]
     out: list[list[Outcome]] = [[] for _ in streams]
     for i in range(max(map(len, streams), default=0)):
         for session, stream, found in zip(sessions, streams, out, strict=True):
@@ -196,8 +222,15 @@ def _run(verifier: Verifier, streams: list[Stream]) -> list[list[Outcome]]:
     return out
 
 
-async def _run_async(verifier: AsyncVerifier, streams: list[Stream]) -> list[list[Outcome]]:
-    sessions = [verifier.open_async(Context()) for _ in streams]
+async def _run_async(
+    verifier: AsyncVerifier, streams: list[Stream], wanted: Wanted | None
+) -> list[list[Outcome]]:
+    def begin() -> AsyncSession:
+        if wanted is not None and isinstance(verifier, AsyncSelective):
+            return verifier.open_async_selected(Context(), wanted)
+        return verifier.open_async(Context())
+
+    sessions = [begin() for _ in streams]
     out: list[list[Outcome]] = [[] for _ in streams]
     for i in range(max(map(len, streams), default=0)):
         for session, stream, found in zip(sessions, streams, out, strict=True):

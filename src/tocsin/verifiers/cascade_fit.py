@@ -86,7 +86,6 @@ class Chosen:
 
     Args:
         band: of cheap scores.
-        burst: 1, or what was allowed at most.
         steps: shape (N,), what it escalates.
         fitted: shape (n,), the half on which its place was chosen.
         share: mean share escalated in the other half.
@@ -94,7 +93,6 @@ class Chosen:
     """
 
     band: Band
-    burst: int
     steps: Bools
     fitted: Bools
     share: float
@@ -111,10 +109,6 @@ def mixed(data: Scored, alone: Logistic, both: Logistic, steps: Bools) -> Floats
     return np.where(steps, apply(both, data, [0, 1]), apply(alone, data, [0]))
 
 
-Where = tuple[float, int]
-"""A place of bands, and the burst that goes with it."""
-
-
 @dataclass(frozen=True, eq=False)
 class _Search:
     """Bands that are tried: some places, and at each place widths that grow."""
@@ -122,6 +116,7 @@ class _Search:
     data: Scored
     fitted: Bools
     budget: float
+    burst: int
 
     @cached_property
     def widths(self) -> Floats:
@@ -132,20 +127,19 @@ class _Search:
         """Scores of the half in whose ranks bands are measured."""
         return np.asarray(self.data.scores[self.fitted[self.data.owner], 0])
 
-    def at(self, where: Where, k: int) -> tuple[Band, Bools]:
+    def at(self, place: float, k: int) -> tuple[Band, Bools]:
         """Return the k-th band of a place, and what it escalates."""
-        place, burst = where
         found = band(self.cheap, place, float(self.widths[k]))
-        return found, escalated(self.data, found, self.budget, burst)
+        return found, escalated(self.data, found, self.budget, self.burst)
 
-    def widest(self, where: Where, among: Bools, keeps: Callable[[Floats], bool]) -> int:
+    def widest(self, place: float, among: Bools, keeps: Callable[[Floats], bool]) -> int:
         """Return the last k whose shares keep to something; -1 where the narrowest does not.
 
         Each group's share grows with the width, so what fails once fails for good.
         """
 
         def fails(k: int) -> bool:
-            return not keeps(group_shares(self.data, self.at(where, k)[1], among))
+            return not keeps(group_shares(self.data, self.at(place, k)[1], among))
 
         return bisect_left(range(_WIDTHS), x=True, key=fails) - 1
 
@@ -153,10 +147,8 @@ class _Search:
 def choose_band(data: Scored, *, budget: float, burst: int, delta: float, seed: int) -> Chosen:
     """Choose where the band lies on half of the groups, and how wide it may be on the other half.
 
-    Its place, and whether a response may have `burst` steps beyond its share or 1, is what tells
-    safe from unsafe best by the lowest score of a trajectory on the first half, at a width that
-    spends the budget there. A low burst spreads the budget over more responses, a high one lets
-    the worst responses have more of it. Then the widest of a fixed list of widths is taken
+    Its place is where, at a width that spends the budget on the first half, the lowest score of a
+    trajectory tells safe from unsafe best there. Then the widest of a fixed list of widths is taken
     for which the Hoeffding-Bentkus bound (see `tocsin.risk.bounds`) refutes, at level delta on the
     second half, that the mean over groups of the share escalated is above the budget. That half's
     labels are not looked at. As the bands lie within each other, tests run from the narrowest to
@@ -172,29 +164,28 @@ def choose_band(data: Scored, *, budget: float, burst: int, delta: float, seed: 
     for half in (fitted, ~fitted):
         check_classes(data, half, "half of the data, divided by group")
     alone, both = fit_logistic(data, fitted, [0]), fit_logistic(data, fitted, [0, 1])
-    search = _Search(data, fitted, budget)
+    search = _Search(data, fitted, budget, burst)
 
-    def worth(where: Where) -> float:
-        k = search.widest(where, fitted, lambda shares: float(shares.mean()) <= budget)
-        return auc(data, mixed(data, alone, both, search.at(where, max(k, 0))[1]), fitted)
+    def worth(place: float) -> float:
+        k = search.widest(place, fitted, lambda shares: float(shares.mean()) <= budget)
+        return auc(data, mixed(data, alone, both, search.at(place, max(k, 0))[1]), fitted)
 
-    places = np.linspace(0.0, 1.0, _PLACES).tolist()
-    where = max(((place, b) for b in sorted({1, burst}) for place in places), key=worth)
+    place = max(np.linspace(0.0, 1.0, _PLACES).tolist(), key=worth)
     n = len(np.unique(data.groups[~fitted]))
 
     def refuted(shares: Floats) -> bool:
         return passes("hoeffding_bentkus", float(shares.sum()), n, budget, delta)
 
-    k = search.widest(where, ~fitted, refuted)
+    k = search.widest(place, ~fitted, refuted)
     if k < 0:
         raise InputError(
             f"no band keeps a budget of {budget:g} at delta = {delta:g} on {n} groups (at least "
             f"{n_needed('hoeffding_bentkus', budget, delta)} in that half, and more where many "
             "cheap scores are equal); raise the budget, or label more groups"
         )
-    found, steps = search.at(where, k)
+    found, steps = search.at(place, k)
     share = float(group_shares(data, steps, ~fitted).mean())
-    return Chosen(found, where[1], steps, fitted, share, alone, both)
+    return Chosen(found, steps, fitted, share, alone, both)
 
 
 def fit_cascade(
@@ -215,7 +206,7 @@ def fit_cascade(
         members: the cheap and the strong one.
         steps: what one step is.
         budget: mean share of a response's steps that may be escalated.
-        burst: how many more than its share one response may have, at most; 1 where that is better.
+        burst: how many more than its share one response may have.
         delta: probability, over the draw of the data, that the budget is not kept.
         seed: of the division into halves.
         library_version: to be written down.
@@ -236,7 +227,7 @@ def fit_cascade(
             high=_end(chosen.band.high),
             budget=budget,
             delta=delta,
-            burst=chosen.burst,
+            burst=burst,
             share=chosen.share,
         )
     )

@@ -16,7 +16,7 @@ import msgspec
 from tocsin.errors import InputError
 from tocsin.model import Channel, ChannelKind, Context
 from tocsin.stream.steps import Step, StepDefinition
-from tocsin.verifiers.contract import Declaration
+from tocsin.verifiers.contract import Declaration, Wanted
 from tocsin.verifiers.onnx_files import INJECTION, Files, from_folder, of_injection
 from tocsin.verifiers.onnx_model import Classifier
 from tocsin.verifiers.stepwise import Judgement, NoJudgement, StepwiseSession
@@ -57,6 +57,10 @@ class OnnxVerifier:
         """Begin with a new response."""
         return _Session(self._declares, self._classifier, self._context_chars)
 
+    def open_selected(self, context: Context, wanted: Wanted) -> StepwiseSession:  # noqa: ARG002
+        """Begin with a new response of which only some steps are judged."""
+        return _Session(self._declares, self._classifier, self._context_chars, wanted)
+
     def classify(self, texts: Sequence[str]) -> list[Judgement | NoJudgement]:
         """Judge whole passages, such as retrieved documents before a generator sees them.
 
@@ -67,19 +71,32 @@ class OnnxVerifier:
 
 
 class _Session(StepwiseSession):
-    def __init__(self, declares: Declaration, classifier: Classifier, context_chars: int) -> None:
-        super().__init__(declares)
+    def __init__(
+        self,
+        declares: Declaration,
+        classifier: Classifier,
+        context_chars: int,
+        wanted: Wanted | None = None,
+    ) -> None:
+        super().__init__(declares, wanted)
         self._classifier = classifier
         self._context_chars = context_chars
         self._before: dict[Channel, str] = {}
 
     def judge(self, channel: Channel, step: Step) -> Judgement | NoJudgement:
         """Judge the step, with what stood before it as far as that was asked for."""
+        return self._classifier.judge(self._with_context(channel, step))
+
+    def leave_out(self, channel: Channel, step: Step) -> None:
+        """Keep what a later step may be judged with."""
+        self._with_context(channel, step)
+
+    def _with_context(self, channel: Channel, step: Step) -> str:
         if not self._context_chars:
-            return self._classifier.judge(step.text)
+            return step.text
         text = self._before.get(channel, "") + step.text
         self._before[channel] = text[-self._context_chars :]
-        return self._classifier.judge(text)
+        return text
 
 
 def injection(

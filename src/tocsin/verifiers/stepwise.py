@@ -6,7 +6,7 @@ The text of each channel is cut by a segmenter of its own; steps are numbered ov
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tocsin import limits
@@ -22,7 +22,7 @@ from tocsin.model import (
     UnknownReason,
 )
 from tocsin.stream.steps import Segmenter, Step, StepDefinition
-from tocsin.verifiers.contract import Declaration
+from tocsin.verifiers.contract import Declaration, Wanted
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,17 @@ class Cutter:
 class StepwiseSession:
     """A session that is asked for a judgement of each step.
 
-    Subclasses give `judge`, and `observe` where more than the text of the step informs them.
+    Subclasses give `judge`, and `observe` where more than the text of the step informs them. Those
+    that can leave steps out give `leave_out` where they keep something of the steps before.
 
     Args:
         declares: the verifier's declaration.
+        wanted: which steps are judged; all of them where None.
     """
 
-    def __init__(self, declares: Declaration) -> None:
+    def __init__(self, declares: Declaration, wanted: Wanted | None = None) -> None:
         self._declares = declares
+        self._wanted = wanted
         self._cutter = Cutter(declares.steps, declares.channels)
         self._number = 0
 
@@ -102,11 +105,11 @@ class StepwiseSession:
         """Take new text; give the outcomes of the steps that are complete by now."""
         steps = self._cutter.feed(delta)
         self.observe(delta)
-        return [self._outcome(channel, step) for channel, step in steps]
+        return list(self._outcomes(steps))
 
     def close(self) -> list[Outcome]:
         """Give the outcomes of what is left."""
-        return [self._outcome(channel, step) for channel, step in self._cutter.close()]
+        return list(self._outcomes(self._cutter.close()))
 
     def judge(self, channel: Channel, step: Step) -> Judgement | NoJudgement:
         """Judge the response up to and with this step; the work is linear in the step."""
@@ -118,9 +121,18 @@ class StepwiseSession:
         What is judged must not depend on how the deltas are cut.
         """
 
-    def _outcome(self, channel: Channel, step: Step) -> Outcome:
-        self._number += 1
-        return outcome(self._declares, self.judge(channel, step), self._number, channel, step.end)
+    def leave_out(self, channel: Channel, step: Step) -> None:
+        """Take notice of a step that is not to be judged."""
+
+    def _outcomes(self, steps: Iterable[tuple[Channel, Step]]) -> Iterator[Outcome]:
+        for channel, step in steps:
+            self._number += 1
+            number = self._number
+            if self._wanted is None or self._wanted(number):
+                said = self.judge(channel, step)
+                yield outcome(self._declares, said, number, channel, step.end)
+            else:
+                self.leave_out(channel, step)
 
 
 def outcome(

@@ -131,19 +131,20 @@ def markdown(header: Header) -> str:
     """
     c = header.card
     inside = c["in_domain"]
+    orders = ", ".join(map(str, header.features.orders))
     lines = [
         f"# {header.task}",
         "",
-        f"A linear model of hashed byte n-grams (orders {', '.join(map(str, header.features.orders))}"
-        f", 2^{header.features.bits} places). Digest `{header.digest}`. Step definition "
-        f"`{header.steps}`. Scores are probabilities of being safe; higher is safer.",
+        (f"A linear model of hashed byte n-grams (orders {orders}, "
+        f"2^{header.features.bits} places). Digest `{header.digest}`. Step definition "
+        f"`{header.steps}`. Scores are probabilities of being safe; higher is safer."),
         "",
         c["notes"],
         "",
         "## Data",
         "",
         *_table(
-            ["file", "licence", "trajectories", "steps", "unsafe", "AUC of lowest score", "SHA-256"],
+            ["file", "licence", "trajectories", "steps", "unsafe", "AUC", "SHA-256"],
             [
                 [d["name"], d["licence"], d["trajectories"], d["steps"], d["unsafe"],
                  d["auc_min"], f"`{d['digest'][:16]}…`"]
@@ -153,8 +154,8 @@ def markdown(header: Header) -> str:
         "",
         "## How good it is",
         "",
-        "Out of fold, groups kept together; AUC is the probability that a safe trajectory scores "
-        "higher than an unsafe one.",
+        ("Out of fold, groups kept together; AUC is the probability that a safe trajectory scores "
+        "higher than an unsafe one."),
         "",
         *_table(
             ["first score", "lowest score", "last score", "lowest score after a safe beginning"],
@@ -167,10 +168,10 @@ def markdown(header: Header) -> str:
         *_categories(c["categories"]),
         "## Limits",
         "",
-        "It reads n-grams, not meaning: it knows the words and manners of its data, and nothing "
+        ("It reads n-grams, not meaning: it knows the words and manners of its data, and nothing "
         "else. In-domain figures say nothing about your traffic, and the figures for unseen "
         "sources are the more honest ones. Calibrate a threshold on your own labelled text; a "
-        "poor signal costs power, never the guarantee.",
+        "poor signal costs power, never the guarantee."),
         "",
         "## Made by",
         "",
@@ -184,8 +185,10 @@ def markdown(header: Header) -> str:
 
 def _calibration(c: Mapping[str, Any]) -> list[str]:
     return [
-        f"Probabilities of the last score: Brier {c['brier']:.4f} (the share of safe ones alone "
-        f"would get {c['brier_of_share']:.4f}), expected calibration error {c['ece']:.4f}.",
+        (
+            f"Probabilities of the last score: Brier {c['brier']:.4f} (the share of safe ones "
+            f"alone would get {c['brier_of_share']:.4f}), expected calibration error {c['ece']:.4f}."
+        ),
         "",
         *_table(["trajectories", "mean probability", "share safe"], c["bins"]),
         "",
@@ -201,9 +204,11 @@ def _by_source(c: Mapping[str, Any]) -> list[str]:
     return [
         "## By source",
         "",
-        f"AUC of the lowest score within a source: {_cell(across['seen'])} where the source was "
-        f"learned from, {_cell(across['unseen'])} where neither source nor group was (means over "
-        "the sources with both classes, by size).",
+        (
+            f"AUC of the lowest score within a source: {_cell(across['seen'])} where the "
+            f"source was learned from, {_cell(across['unseen'])} where neither source nor group "
+            "was (means over the sources with both classes, by size)."
+        ),
         "",
         *_table(
             ["source", "trajectories", "unsafe", "seen", "unseen"],
@@ -223,9 +228,11 @@ def _refusals(c: Mapping[str, Any] | None) -> list[str]:
     return [
         "## Over-refusal",
         "",
-        f"At the threshold {c['threshold']:.4f}, which flags {c['safe_flagged']:.1%} of all safe "
-        f"trajectories and {c['unsafe_flagged']:.1%} of the unsafe, {c['flagged']:.1%} of the "
-        f"{c['trajectories']} safe answers to harmless prompts are flagged (out of fold).",
+        (
+            f"At the threshold {c['threshold']:.4f}, which flags {c['safe_flagged']:.1%} of all "
+            f"safe trajectories and {c['unsafe_flagged']:.1%} of the unsafe, {c['flagged']:.1%} of "
+            f"the {c['trajectories']} safe answers to harmless prompts are flagged (out of fold)."
+        ),
         "",
     ]
 
@@ -236,8 +243,8 @@ def _categories(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         "## Harm categories",
         "",
-        "AUC of the category's lowest score, out of fold: its unsafe trajectories against the safe "
-        "ones, and against the unsafe ones of other categories.",
+        ("AUC of the category's lowest score, out of fold: its unsafe trajectories against the "
+        "safe ones, and against the unsafe ones of other categories."),
         "",
         *_table(
             ["category", "unsafe", "against safe", "against other unsafe"],

@@ -34,7 +34,7 @@ def folded_bytes(text: str) -> bytes:
 
     Example:
         >>> folded_bytes("Zürich, NOW"), folded_bytes("東")
-        (b'zurich, now', b'\\xe6\\x9d\\xb1')
+        (b'zurich, now', b'\xe6\x9d\xb1')
     """
     if text.isascii():
         return text.lower().encode("ascii")

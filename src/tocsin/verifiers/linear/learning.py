@@ -143,7 +143,8 @@ def _running(values: Floats, starts: Ints) -> Floats:
     """Sum from the start of each trajectory up to and with each row."""
     sums = np.cumsum(values)
     before = np.concatenate([[0.0], sums])[starts]
-    return sums - np.repeat(before, np.diff(np.append(starts, len(values))))
+    lengths = np.diff(np.append(starts, len(values)))
+    return np.asarray(sums - np.repeat(before, lengths))
 
 
 def _remaining(values: Floats, starts: Ints) -> Floats:

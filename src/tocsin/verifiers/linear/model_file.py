@@ -21,6 +21,7 @@ import numpy as np
 
 from tocsin.errors import InputError
 from tocsin.limits import LINEAR_FILE_BYTES_MAX, LINEAR_HEADER_BYTES_MAX
+from tocsin.stream.steps import StepDefinition
 from tocsin.verifiers.linear.prefix import Weights
 from tocsin.verifiers.taxonomy import BY_ID
 
@@ -137,7 +138,7 @@ def from_bytes(raw: bytes) -> Model:
         raise InputError(f"is cut short or damaged in its header; {_AGAIN}")
     try:
         header = msgspec.json.decode(raw[12 : 12 + size], type=Header)
-    except (msgspec.DecodeError, RecursionError) as e:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise InputError(f"has a header that cannot be read ({e}); {_AGAIN}") from None
     if header.schema != SCHEMA:
         raise InputError(f"has the schema {header.schema!r}; this version reads {SCHEMA!r}")
@@ -161,6 +162,10 @@ def _digest(header: Header, weights: Weights) -> str:
 
 
 def _check(header: Header) -> None:
+    try:
+        StepDefinition.parse(header.steps)
+    except InputError as e:
+        raise InputError(f"has a {e}") from None
     features = header.features
     orders = features.orders
     if not orders or list(orders) != sorted(set(orders)) or not 1 <= orders[0] <= orders[-1] <= 16:

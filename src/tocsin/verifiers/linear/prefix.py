@@ -75,7 +75,7 @@ class Prefix:
         now = _rated(self._last_block + self._this_block, window)
         worst = np.minimum(self._worst, now)
         observed = _rated(self._observed, self._observed_bytes)
-        return _rated(self._written, self._written_bytes) + observed + worst
+        return np.asarray(_rated(self._written, self._written_bytes) + observed + worst)
 
     def _hasher(self, channel: object, space: int) -> Hasher:
         key = (channel, space)

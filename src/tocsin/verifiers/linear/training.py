@@ -7,6 +7,7 @@ model is measured: a safe one, followed by another from the same fold, whose lab
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,6 +65,21 @@ class Data:
         """Shape (n,), rows of each."""
         return np.diff(self.starts)
 
+    def take(self, chosen: Bools) -> Data:
+        """Return some of the trajectories."""
+        rows = np.flatnonzero(self.by_row(chosen)).tolist()
+        return Data(
+            text=[self.text[row] for row in rows],
+            obs=[self.obs[row] for row in rows],
+            starts=np.concatenate([[0], np.cumsum(self.lengths[chosen])]).astype(np.int64),
+            safe=self.safe[chosen],
+            group=self.group[chosen],
+            file=self.file[chosen],
+            source=self.source[chosen],
+            category=self.category[chosen],
+            harmless=self.harmless[chosen] if len(self.harmless) else self.harmless,
+        )
+
     def by_row(self, values: NDArray[Any]) -> NDArray[Any]:
         """Repeat a value of each trajectory for each of its rows."""
         return np.repeat(values, self.lengths)
@@ -83,6 +99,17 @@ class Measured:
     probability: Floats
     late: float | None
     unseen: Floats | None
+
+
+def held_out(group: str, share: float, seed: int) -> bool:
+    """Say whether a group is held out, by SHA-256 of seed and name: known without the data.
+
+    Example:
+        >>> sum(held_out(f"prompt {i}", 0.2, 0) for i in range(1000))
+        202
+    """
+    digest = hashlib.sha256(f"{seed} {group}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:6], "big") < share * 2**48
 
 
 def train(
@@ -111,47 +138,106 @@ def train(
     """
     _check(data)
     rng = np.random.default_rng(seed)
-    targets = _targets(data)
-    names = ["", *_categories(data)]
-    parts = _source_parts(data, rng)
+    parts = source_parts(data, rng)
     total = 2 + FOLDS + len(parts)
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        tick(done, total)
+
     rows = Rows.of(data.text, data.obs, data.starts)
-    table = Table(rows, features)
-    tick(1, total)
-    fold = _folds(data.group, FOLDS, rng)
-    evidence = np.zeros((len(data.text), len(names)))
-    spliced: list[_Splice] = []
-    for number in range(FOLDS):
-        model = _fit(table, data, targets, fold != number)
-        held = np.flatnonzero(fold == number)
-        for i in held:
-            _follow(model, rows, features, [i], evidence)
-        spliced += _splices(model, rows, data, features, held, rng)
-        tick(2 + number, total)
-    heads, probability = [], np.zeros(evidence.shape[:2])
-    for number, name in enumerate(names):
-        head = _calibrated(name, data, targets[number], evidence[:, number])
-        heads.append(head)
-        probability[:, number] = _probability(head, evidence[:, number])
-    unseen = np.zeros(len(data.text)) if parts else None
-    for number, (learn, judge) in enumerate(parts):
-        model = _fit(table, data, targets[:1], learn)
-        scratch = np.zeros((len(data.text), 1))
-        for i in np.flatnonzero(judge):
-            _follow(model, rows, features, [i], scratch)
-        if unseen is not None:
-            where = data.by_row(judge)
-            unseen[where] = _probability(heads[0], scratch[where, 0])
-        tick(2 + FOLDS + number, total)
-    weights, units = _fit(table, data, targets, np.ones(data.n, bool))
-    late = _late(heads[0], spliced)
-    card = describe(data, names[1:], Measured(probability, late, unseen))
-    tick(total, total)
-    scaled = [_scaled(head, unit) for head, unit in zip(heads, units, strict=True)]
+    work = Work(data, rows, Table(rows, features), features, _targets(data), step)
+    step()
+    heads, probability, late = _out_of_fold(work, rng)
+    unseen = _unseen(work, heads[0], parts) if parts else None
+    weights, units = work.fit(np.ones(data.n, bool), work.targets)
+    card = describe(data, _categories(data), Measured(probability, late, unseen))
+    step()
+    scaled = [_scaled(head, float(unit)) for head, unit in zip(heads, units, strict=True)]
     header = Header(
         schema=SCHEMA, task=task, steps=steps, features=features, heads=tuple(scaled), card=card
     )
     return sealed(Model(header, weights))
+
+
+_Fitted = tuple[Weights, Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What all parts of training share."""
+
+    data: Data
+    rows: Rows
+    table: Table
+    features: Features
+    targets: Sequence[Bools]
+    step: Callable[[], None]
+
+    def fit(self, learn: Bools, targets: Sequence[Bools]) -> _Fitted:
+        """Learn the weights of some heads on some trajectories."""
+        used = self.data.by_row(learn)
+        fitted = []
+        for safe in targets:
+            weight = _shares(self.data, safe, balanced=True)
+            fitted.append(self.table.fit(self.data.by_row(safe), weight, used))
+        return self.table.quantised(fitted)
+
+    def follow(self, model: _Fitted, chain: Sequence[int]) -> Floats:
+        """Return the evidence at each row of the last trajectory of a chain, shape (., heads)."""
+        weights, units = model
+        prefix = Prefix(weights, self.features.orders, self.features.block)
+        found: list[Floats] = []
+        for i in chain:
+            found = []
+            for row in range(self.rows.starts[i], self.rows.starts[i + 1]):
+                if self.rows.observed[row]:
+                    prefix.observe(0, self.rows.observed[row])
+                prefix.write(0, self.rows.written[row])
+                found.append(prefix.evidence() * units)
+        return np.array(found)
+
+    def place(self, i: int) -> slice:
+        """Return the rows of a trajectory."""
+        return slice(int(self.rows.starts[i]), int(self.rows.starts[i + 1]))
+
+
+def _out_of_fold(work: Work, rng: np.random.Generator) -> tuple[list[Head], Floats, float | None]:
+    """Return calibrated heads, probabilities out of fold, and the AUC on spliced trajectories."""
+    data = work.data
+    names = ["", *_categories(data)]
+    fold = folds(data.group, FOLDS, rng)
+    evidence = np.zeros((len(data.text), len(names)))
+    lowest, safe = [], []
+    for number in range(FOLDS):
+        model = work.fit(fold != number, work.targets)
+        held = np.flatnonzero(fold == number).tolist()
+        for i in held:
+            evidence[work.place(i)] = work.follow(model, [i])
+        for first, second in _spliced(data, held, rng):
+            # Within a fold the probability grows with the evidence: ranks are the same.
+            lowest.append(float(work.follow(model, [first, second])[:, 0].min()))
+            safe.append(bool(data.safe[second]))
+        work.step()
+    heads = [
+        _calibrated(name, data, work.targets[i], evidence[:, i]) for i, name in enumerate(names)
+    ]
+    columns = [_probability(head, evidence[:, i]) for i, head in enumerate(heads)]
+    late = measures.auc(np.array(lowest), np.array(safe))
+    return heads, np.stack(columns, axis=1), late
+
+
+def _unseen(work: Work, head: Head, parts: Sequence[tuple[Bools, Bools]]) -> Floats:
+    """Return probabilities by models that have seen neither the source nor the group."""
+    found = np.zeros(len(work.data.text))
+    for learn, judge in parts:
+        model = work.fit(learn, work.targets[:1])
+        for i in np.flatnonzero(judge).tolist():
+            found[work.place(i)] = _probability(head, work.follow(model, [i])[:, 0])
+        work.step()
+    return found
 
 
 # ------------------------------------------------------------------------------------------ splits
@@ -167,13 +253,13 @@ def _check(data: Data) -> None:
             )
 
 
-def _folds(group: Ints, count: int, rng: np.random.Generator) -> Ints:
+def folds(group: Ints, count: int, rng: np.random.Generator) -> Ints:
     """Deal groups out at random; shape (n,)."""
     _, codes = np.unique(group, return_inverse=True)
     return np.asarray(rng.permutation(codes.max() + 1)[codes] % count, dtype=np.int64)
 
 
-def _source_parts(data: Data, rng: np.random.Generator) -> list[tuple[Bools, Bools]]:
+def source_parts(data: Data, rng: np.random.Generator) -> list[tuple[Bools, Bools]]:
     """Return (learn, judge) so that judged sources and groups are not learned from.
 
     Sources are dealt into at most `SOURCE_PARTS` parts. Where groups span them, each part is
@@ -184,7 +270,7 @@ def _source_parts(data: Data, rng: np.random.Generator) -> list[tuple[Bools, Boo
         return []
     part = (rng.permutation(len(sources)) % min(SOURCE_PARTS, len(sources)))[codes]
     spans = len(np.unique(np.stack([data.group, part]), axis=1).T) > len(np.unique(data.group))
-    half = _folds(data.group, 2, rng) if spans else np.zeros(data.n, np.int64)
+    half = folds(data.group, 2, rng) if spans else np.zeros(data.n, np.int64)
     found = []
     for number in range(part.max() + 1):
         for side in range(half.max() + 1):
@@ -206,11 +292,6 @@ def _targets(data: Data) -> list[Bools]:
     return [data.safe, *(data.safe | (data.category != name) for name in _categories(data))]
 
 
-# ---------------------------------------------------------------------------------------- learning
-
-_Fitted = tuple[Weights, Floats]
-
-
 def _shares(data: Data, safe: Bools, *, balanced: bool) -> Floats:
     """Weigh rows: each file alike, each trajectory of it alike, both classes alike if `balanced`.
 
@@ -230,63 +311,15 @@ def _shares(data: Data, safe: Bools, *, balanced: bool) -> Floats:
     return np.asarray(data.by_row(share / data.lengths))
 
 
-def _fit(table: Table, data: Data, targets: Sequence[Bools], learn: Bools) -> _Fitted:
-    rows = data.by_row(learn)
-    fitted = []
-    for safe in targets:
-        weight = _shares(data, safe, balanced=True)
-        fitted.append(table.fit(data.by_row(safe), weight, rows))
-    return table.quantised(fitted)
-
-
-def _follow(
-    model: _Fitted, rows: Rows, features: Features, chain: Sequence[int], out: Floats
-) -> None:
-    """Write the evidence at each row of the last trajectory of a chain into `out`."""
-    weights, units = model
-    prefix = Prefix(weights, features.orders, features.block)
-    for i in chain:
-        for row in range(rows.starts[i], rows.starts[i + 1]):
-            if rows.observed[row]:
-                prefix.observe(0, rows.observed[row])
-            prefix.write(0, rows.written[row])
-            if i == chain[-1]:
-                out[row] = prefix.evidence() * units
-
-
-@dataclass(frozen=True, eq=False)
-class _Splice:
-    """A trajectory that follows a safe one, with the evidence at its rows."""
-
-    begin: int
-    rows: slice
-    which: int
-    safe: bool
-    evidence: Floats
-
-
-def _splices(
-    model: _Fitted,
-    rows: Rows,
-    data: Data,
-    features: Features,
-    held: Ints,
-    rng: np.random.Generator,
-) -> list[_Splice]:
-    """Splice trajectories of one fold, each behind a safe one of the same file."""
+def _spliced(data: Data, held: Sequence[int], rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Pair trajectories of one fold, each behind a safe one of the same file."""
+    among = np.array(held)
     made = []
-    chosen = rng.permutation(held)[: _SPLICES_MAX // FOLDS]
-    scratch = np.zeros((len(rows.written), model[0].shape[1]))
-    for which in chosen:
-        first = held[data.safe[held] & (data.file[held] == data.file[which]) & (held != which)]
-        if not len(first):
-            continue
-        begin = int(first[rng.integers(len(first))])
-        place = slice(int(rows.starts[which]), int(rows.starts[which + 1]))
-        _follow(model, rows, features, [begin, int(which)], scratch)
-        made.append(
-            _Splice(begin, place, int(which), bool(data.safe[which]), scratch[place].copy())
-        )
+    for second in rng.permutation(among)[: _SPLICES_MAX // FOLDS].tolist():
+        first = among[data.safe[among] & (data.file[among] == data.file[second])]
+        first = first[first != second]
+        if len(first):
+            made.append((int(first[rng.integers(len(first))]), second))
     return made
 
 
@@ -321,11 +354,3 @@ def _scaled(head: Head, unit: float) -> Head:
         intercept=float(f"{head.intercept:.{_DIGITS}g}"),
         slope=float(f"{head.slope * unit:.{_DIGITS}g}"),
     )
-
-
-def _late(head: Head, spliced: Sequence[_Splice]) -> float | None:
-    """Return the AUC of the lowest score within what follows a safe beginning."""
-    if not spliced:
-        return None
-    low = np.array([_probability(head, s.evidence[:, 0]).min() for s in spliced])
-    return measures.auc(low, np.array([s.safe for s in spliced]))

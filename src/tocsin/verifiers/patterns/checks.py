@@ -184,7 +184,7 @@ def entropy(text: str) -> float:
 
 _VALUE = re.compile(r"[^\s\"'`=:,>]+$")
 _PLACEHOLDER = re.compile(
-    r"^(?:[<{$%\[(*]|x{3}|your|example|changeme|redacted|none|null|true|false|todo|process\.env|"
+    r"^(?:[<{$%\[(*]|//|x{3}|your|example|changeme|redacted|none|null|true|false|todo|process\.env|"
     r"os\.|env)",
     re.IGNORECASE,
 )

@@ -152,10 +152,6 @@ class Scanner:
         at = place - self.base
         return self._window.starts[at] if at < len(self._window.text) else None
 
-    def unscanned(self) -> int:
-        """Return how many characters are settled and not searched yet."""
-        return self.settled() - self._done
-
     def scan(self, *, final: bool = False) -> list[Hit]:
         """Find the matches that are settled now; all of them if the text ends here."""
         self._join()
@@ -167,6 +163,8 @@ class Scanner:
             found += self._block(upto, final=last)
             self._done = upto
             if last:
+                for hit, _, _ in self._going.values():
+                    hit.open = False
                 break
         self._trim()
         return found
@@ -175,14 +173,14 @@ class Scanner:
         """Find the matches that start before a place; what decides on them has come."""
         done, base, text = self._done, self.base, self._window.text
         end = min(self.fed, upto + self._rules.chars_max + LOOK_CHARS)
-        if self._undisguised(max(base, done - 1), end) and not self._going:
-            return []
         fresh = text[self._seen - base : end - base]
+        self._seen = max(self._seen, end)
+        if not self._going and self._undisguised(max(base, done - 1), end):
+            return []  # forms have triggers without a state, which may be left out
         undecided = text[max(0, done - 1 - base) : end - base]
         for number in self._trigger.fired(fresh, undecided, final=final):
             if number not in self._without:
                 self._fired[number] = end
-        self._seen = max(self._seen, end)
         if not self._fired and not self._going:
             return []
         low = max(base, done - _BEHIND)

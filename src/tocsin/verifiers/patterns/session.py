@@ -33,7 +33,8 @@ class _ChannelState:
         self._waiting: deque[Step] = deque()
         self._hits: list[list[Hit]] = [[] for _ in (RAW, *names)]
         self._known: dict[str, list[tuple[int, int]]] = {}
-        self._parts: list[str] = []  # text that the views have not seen
+        self._parts: list[str] = []  # text that no view has seen
+        self._formless: list[str] = []  # text that the forms have not seen
         self._fed = 0
         self._scanned = 0
         self._least = sets.raw.settles_after
@@ -66,6 +67,7 @@ class _ChannelState:
         """End the text here: no match goes over the end of a turn or of a tool call."""
         if self._closed_upto < self._fed:
             self._pour()
+            self._pour_forms()
             for hits, view in zip(self._hits, self._views, strict=True):
                 hits.extend(view.scan(final=True))
             self._scanned = self._closed_upto = self._fed
@@ -94,16 +96,29 @@ class _ChannelState:
         if self._fed < end + self._least:
             return False
         self._pour()
-        return all(view.settled() >= end for view in self._views)
+        if self._views[0].settled() < end:
+            return False
+        self._pour_forms()
+        return all(view.settled() >= end for view in self._views[1:])
 
     def _pour(self) -> None:
-        text = "".join(self._parts)
-        self._parts.clear()
-        for view in self._views:
-            view.feed(text)
+        """Show new text to the raw view; forms cost more, and wait until they are asked."""
+        if self._parts:
+            text = "".join(self._parts)
+            self._parts.clear()
+            self._views[0].feed(text)
+            self._formless.append(text)
+
+    def _pour_forms(self) -> None:
+        if self._formless:
+            text = "".join(self._formless)
+            self._formless.clear()
+            for view in self._views[1:]:
+                view.feed(text)
 
     def _scan(self) -> None:
         self._pour()
+        self._pour_forms()
         for hits, view in zip(self._hits, self._views, strict=True):
             hits.extend(view.scan())
         self._scanned = max(self._closed_upto, min(view.settled() for view in self._views))
