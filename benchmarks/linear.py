@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 
 import numpy as np
-from common import Cell, Found, Options, Row, best, data_file, say
+from common import Cell, Found, MissingDataError, Options, Row, best, data_file, say
 from numpy.typing import NDArray
 
 from tocsin.evaluation.texts import read_texts
@@ -54,9 +54,7 @@ def run(options: Options) -> Found:
         if not options.quick or name in QUICK
         for row in _compared(name, observed=observed, seed=options.seed)
     ]
-    found.tables["cost"] = [
-        _cost(steps) for steps in ("chars:16", "sentence", "paragraph", "turn")
-    ]
+    found.tables["cost"] = [_cost(steps) for steps in ("chars:16", "sentence", "paragraph", "turn")]
     found.notes.append(
         "lowest, seen and unseen: AUC of the lowest score; seen and unseen within sources, a mean "
         "by size, unseen by models that saw neither source nor group"
@@ -88,9 +86,8 @@ def _compared(name: str, *, observed: bool, seed: int) -> list[Row]:
 
 def _read(name: str, *, observed: bool) -> Data:
     texts = read_texts(data_file(name))
-    assert texts.label is not None
-    assert texts.group is not None
-    assert texts.source is not None
+    if texts.label is None or texts.group is None or texts.source is None:
+        raise MissingDataError(f"{name} lacks label, group or source")
     first = texts.starts[:-1]
     count = len(first)
     return Data(

@@ -7,6 +7,8 @@ The same data and the same versions of NumPy and SciPy on the same platform give
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -88,6 +90,26 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 
 
+MANIFEST = "MANIFEST.json"
+
+DEMONSTRATION = """# A demonstration calibration of {name}
+
+**This is no guarantee for your traffic.** It was made to try things out, on {n} trajectories of
+research data in {groups} groups that the model was not trained on: a mixture of jailbroken answers,
+answers to harmless prompts and replies of chatbots, in the shares that these data sets happen to
+have. What it promises, it promises for more of the same mixture, and for nothing else. Calibrate on
+your own labelled traffic before you rely on an alarm.
+
+Steps are sentences, one trajectory a group counts, false alarms are bounded, delta is 0.1.
+
+| epsilon | safe trajectories | power | false alarms, same data |
+|---|---|---|---|
+{rows}
+
+Data: JailbreakBench (MIT), XSTest (CC-BY-4.0), DiaSafety (Apache-2.0).
+"""
+
+
 def main() -> None:
     """Train what is asked for, all by default."""
     out = Path(sys.argv[1])
@@ -96,6 +118,7 @@ def main() -> None:
         train(name, folder, out)
     if "harmful_answer" in (sys.argv[2:] or TASKS):
         demonstrate("harmful_answer", folder, out)
+    write_manifest(out)
 
 
 def train(name: str, folder: Path, out: Path) -> None:
@@ -132,7 +155,25 @@ def demonstrate(name: str, folder: Path, out: Path) -> None:
         ),
     )
     tocsin.save(calibration, out / f"{name}.calibration.json")
-    print(f"calibrated {name} on {calibration.data.n} trajectories held out")
+    rows = [
+        f"| {c.epsilon:g} | {c.member.n} | {c.member.power:.3f} | {c.member.false_alarms:.3f} |"
+        for c in calibration.certificates
+    ]
+    words = DEMONSTRATION.format(
+        name=name, n=calibration.data.n, groups=calibration.data.n_groups, rows="\n".join(rows)
+    )
+    (out / f"{name}.calibration.md").write_text(words, encoding="utf-8")
+
+
+def write_manifest(out: Path) -> None:
+    """Write the SHA-256 of each file."""
+    names = sorted(p.name for p in out.iterdir() if p.suffix in {ENDING, ".md", ".json"})
+    listed = {
+        name: hashlib.sha256((out / name).read_bytes()).hexdigest()
+        for name in names
+        if name != MANIFEST
+    }
+    (out / MANIFEST).write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
 
 
 def _score(
@@ -142,8 +183,8 @@ def _score(
     file: str,
     columns: dict[str, list[Any]],
 ) -> None:
-    assert texts.group is not None
-    assert texts.label is not None
+    if texts.label is None or texts.group is None:
+        sys.exit(f"{file} lacks label or group")
     for number, trajectory in enumerate(trajectories(texts, steps)):
         first = int(texts.starts[number])
         group = str(texts.group[first])

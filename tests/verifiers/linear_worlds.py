@@ -9,8 +9,42 @@ import numpy as np
 from tocsin.verifiers.linear.model_file import SCHEMA, Features, Head, Header, Model, sealed
 from tocsin.verifiers.linear.training import Data
 
-LAND = "the farm has a barn and a field where wheat grows near an old stone wall".split()
-SEA = "the ship has a sail and a deck where salt dries near an old iron anchor".split()
+LAND = [
+    "the",
+    "farm",
+    "has",
+    "a",
+    "barn",
+    "and",
+    "a",
+    "field",
+    "where",
+    "wheat",
+    "grows",
+    "near",
+    "an",
+    "old",
+    "stone",
+    "wall",
+]
+SEA = [
+    "the",
+    "ship",
+    "has",
+    "a",
+    "sail",
+    "and",
+    "a",
+    "deck",
+    "where",
+    "salt",
+    "dries",
+    "near",
+    "an",
+    "old",
+    "iron",
+    "anchor",
+]
 
 
 def sentence(rng: random.Random, words: list[str], size: int = 12) -> str:

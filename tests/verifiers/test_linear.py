@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,27 +51,29 @@ def slow_places(text: bytes, orders: tuple[int, ...], bits: int, space: int) -> 
 
 
 @given(st.binary(max_size=60), st.sampled_from([(1,), (3, 5, 7), (2, 4)]), st.integers(8, 22))
-def test_places_are_those_of_the_documented_formula(text, orders, bits):
+def test_places_are_those_of_the_documented_formula(
+    text: bytes, orders: tuple[int, ...], bits: int
+) -> None:
     for space in (WRITTEN, OBSERVED):
         made = Hasher(orders, bits, space).feed(text)
         assert made.tolist() == slow_places(text, orders, bits, space)
 
 
 @given(st.binary(max_size=80), st.lists(st.integers(0, 80), max_size=5))
-def test_places_do_not_depend_on_the_cut(text, cuts):
+def test_places_do_not_depend_on_the_cut(text: bytes, cuts: list[int]) -> None:
     whole = Hasher((3, 5, 7), 18).feed(text)
     hasher = Hasher((3, 5, 7), 18)
     at = [0, *sorted(min(c, len(text)) for c in cuts), len(text)]
-    pieces = [hasher.feed(text[a:b]) for a, b in zip(at, at[1:], strict=False)]
+    pieces = [hasher.feed(text[a:b]) for a, b in pairwise(at)]
     assert np.hstack(pieces).tolist() == whole.tolist()
 
 
-def slow_evidence(text: bytes, weights, orders, block) -> list[float]:
+def slow_evidence(text: bytes, weights: Any, orders: tuple[int, ...], block: int) -> Any:
     """Evidence after the whole text: prefix plus the worst window, from the definition."""
     places = Hasher(orders, len(weights).bit_length() - 1).feed(text)
     at = weights[places].astype(int).sum(axis=0)
 
-    def rated(begin: int, end: int):
+    def rated(begin: int, end: int) -> Any:
         return at[begin:end].sum(axis=0) / max(end - begin, 1) ** 0.5
 
     ends = [*range(block, len(text) + 1, block), len(text)]
@@ -80,12 +85,12 @@ def slow_evidence(text: bytes, weights, orders, block) -> list[float]:
 
 @settings(max_examples=60)
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=4))
-def test_evidence_is_that_of_the_definition_whatever_the_cut(text, cuts):
+def test_evidence_is_that_of_the_definition_whatever_the_cut(text: bytes, cuts: list[int]) -> None:
     made = model()
     features = made.header.features
     prefix = Prefix(made.weights, features.orders, features.block)
     at = [0, *sorted(min(c, len(text)) for c in cuts), len(text)]
-    for a, b in zip(at, at[1:], strict=False):
+    for a, b in pairwise(at):
         prefix.write("main", text[a:b])
     expected = slow_evidence(text, made.weights, features.orders, features.block)
     assert prefix.evidence().tolist() == pytest.approx(expected, abs=1e-9)
@@ -93,7 +98,7 @@ def test_evidence_is_that_of_the_definition_whatever_the_cut(text, cuts):
 
 @pytest.mark.parametrize("steps", ["sentence", "chars:16", "tokens:3", "turn", "tool_call"])
 @pytest.mark.parametrize("observations", [True, False])
-def test_a_linear_verifier_conforms(steps, observations):
+def test_a_linear_verifier_conforms(steps: str, observations: bool) -> None:
     made = LinearVerifier(
         model(observations=observations), "linear:random", StepDefinition.parse(steps)
     )
@@ -102,15 +107,15 @@ def test_a_linear_verifier_conforms(steps, observations):
 
 
 @pytest.mark.parametrize("name", ["harmful_answer", "injected_agent", "reasoning_error"])
-def test_a_shipped_model_conforms(name):
+def test_a_shipped_model_conforms(name: str) -> None:
     assert name in shipped()
     assert check_verifier(verifier(f"linear:{name}", "sentence"), streams=30) > 50
 
 
-def test_the_score_of_ascii_text_at_one_place_is_the_same_whatever_the_steps():
+def test_the_score_of_ascii_text_at_one_place_is_the_same_whatever_the_steps() -> None:
     made = model(observations=False)
     text = "A first sentence. A second one, which is longer! And a third? " * 9
-    by_steps = {}
+    by_steps: dict[int, float] = {}
     for steps in ("chars:7", "chars:64", "sentence", "line", "turn"):
         session = LinearVerifier(made, "x", StepDefinition.parse(steps)).open(Context())
         for said in session.feed(Delta(text=text, ends="turn")):
@@ -119,7 +124,7 @@ def test_the_score_of_ascii_text_at_one_place_is_the_same_whatever_the_steps():
     assert len(by_steps) > 50
 
 
-def test_a_long_observation_counts_the_same_however_it_is_cut():
+def test_a_long_observation_counts_the_same_however_it_is_cut() -> None:
     made = LinearVerifier(model(), "x", StepDefinition("turn"))
     seen = "tool result, " * 20_000
     answer = Delta(text="Done.", ends="turn")
@@ -131,20 +136,20 @@ def test_a_long_observation_counts_the_same_however_it_is_cut():
     assert whole != scores(made, answer)
 
 
-def test_an_observation_means_nothing_to_a_model_that_does_not_read_them():
+def test_an_observation_means_nothing_to_a_model_that_does_not_read_them() -> None:
     made = LinearVerifier(model(observations=False), "x", StepDefinition("turn"))
     answer = Delta(text="Done.", ends="turn")
     assert scores(made, Delta(text="seen", channel=OBSERVATION), answer) == scores(made, answer)
 
 
-def test_choices_are_judged_apart():
+def test_choices_are_judged_apart() -> None:
     made = LinearVerifier(model(), "x", StepDefinition("turn"))
     second = Delta(text="Another answer.", channel=Channel("text", choice=1), ends="turn")
     alone = scores(made, Delta(text="Another answer.", ends="turn"))
     assert scores(made, Delta(text="An answer.", ends="turn"), second)[1:] == alone
 
 
-def test_a_late_bad_passage_is_not_diluted_away():
+def test_a_late_bad_passage_is_not_diluted_away() -> None:
     weights = np.zeros((1 << 10, 1), np.int8)
     good, bad = (Hasher((5,), 10).feed(word * 200)[0] for word in (b"g", b"b"))
     weights[good], weights[bad] = 100, -100
@@ -160,7 +165,7 @@ def test_a_late_bad_passage_is_not_diluted_away():
     assert after < safe * 2**0.5 / 2 + 100 * 8_300**0.5 / 2  # what it was, is not forgotten
 
 
-def test_state_does_not_grow_with_the_text():
+def test_state_does_not_grow_with_the_text() -> None:
     made = model()
     prefix = Prefix(made.weights, (2, 5), 64)
 
@@ -176,24 +181,24 @@ def test_state_does_not_grow_with_the_text():
     assert size() == before
 
 
-def test_folding_sees_through_case_hidden_characters_and_compatibility_forms():
+def test_folding_sees_through_case_hidden_characters_and_compatibility_forms() -> None:
     assert folded_bytes("Pay\u200bPal ＡＢＣ") == folded_bytes("paypal abc")
 
 
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
-def test_probability_grows_with_evidence_and_stays_one(a, b):
+def test_probability_grows_with_evidence_and_stays_one(a: float, b: float) -> None:
     head = Head(name="", intercept=0.3, slope=0.02)
     low, high = sorted((a, b))
     assert 0.0 <= probability(head, low) <= probability(head, high) <= 1.0
 
 
-def test_the_version_is_the_digest():
+def test_the_version_is_the_digest() -> None:
     made = model()
     assert LinearVerifier(made, "x", StepDefinition("turn")).declares.version == made.header.digest
     assert model(seed=1).header.digest != made.header.digest
 
 
-def test_a_file_is_served_by_its_task_with_its_own_steps(tmp_path):
+def test_a_file_is_served_by_its_task_with_its_own_steps(tmp_path: Path) -> None:
     place = tmp_path / f"mine{ENDING}"
     place.write_bytes(to_bytes(model()))
     made = from_spec(str(place), None)
@@ -202,7 +207,7 @@ def test_a_file_is_served_by_its_task_with_its_own_steps(tmp_path):
     assert made.declares.categories == ("violence",)
 
 
-@pytest.mark.parametrize("argument", ["", "no_such_model", "no/such/file"])
-def test_an_unknown_model_is_an_error_that_says_what_there_is(argument):
+@pytest.mark.parametrize("argument", ["", "no_such_model", "no/such/file", "a/\0"])
+def test_an_unknown_model_is_an_error_that_says_what_there_is(argument: str) -> None:
     with pytest.raises(InputError, match=r"harmful_answer|cannot read"):
         from_spec(argument, None)

@@ -5,24 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from scipy.optimize import minimize as scipy_minimise
 from verifiers.linear_worlds import data
 
+from tocsin.calibration_file import load as load_calibration
 from tocsin.cli.train import command
 from tocsin.errors import InputError
 from tocsin.evaluation.scoring import score, trajectories
 from tocsin.evaluation.texts import read_texts
 from tocsin.stream.steps import StepDefinition
 from tocsin.verifiers.contract import Verifier
-from tocsin.verifiers.linear import ENDING, from_spec, measures, shipped
+from tocsin.verifiers.linear import ENDING, demonstration, from_spec, measures, shipped
 from tocsin.verifiers.linear.card import markdown
-from tocsin.verifiers.linear.learning import Rows, Table, minimise
+from tocsin.verifiers.linear.features import Hasher
+from tocsin.verifiers.linear.learning import STRENGTH, Rows, Table, minimise
 from tocsin.verifiers.linear.model_file import Features, Model, load
 from tocsin.verifiers.linear.training import Data, folds, held_out, source_parts, train
 
@@ -65,11 +70,11 @@ def write(place: Path, made: Data) -> Path:
     return place
 
 
-def run(*words: object):
+def run(*words: object) -> Result:
     return CliRunner().invoke(command, [str(word) for word in words])
 
 
-def test_what_can_be_learned_is_learned_and_told_on_unseen_sources_too():
+def test_what_can_be_learned_is_learned_and_told_on_unseen_sources_too() -> None:
     made = trained(data())
     card = made.header.card
     assert card["places"]["last"] > 0.99
@@ -79,24 +84,24 @@ def test_what_can_be_learned_is_learned_and_told_on_unseen_sources_too():
     assert card["names"] == ["violence"]
 
 
-def test_labels_without_meaning_are_not_learned():
+def test_labels_without_meaning_are_not_learned() -> None:
     made = data()
     shuffled = np.random.default_rng(5).permutation(made.n // 2).repeat(2) % 2 == 0
     noise = Data(**{**vars(made), "safe": shuffled, "category": np.full(made.n, "", object)})
     assert trained(noise).header.card["places"]["last"] == pytest.approx(0.5, abs=0.15)
 
 
-def test_the_same_data_and_seed_give_the_same_digest():
+def test_the_same_data_and_seed_give_the_same_digest() -> None:
     made = data(120)
     assert trained(made).header.digest == trained(made).header.digest
     assert trained(made).header.digest != trained(made, seed=1).header.digest
 
 
-def test_heads_are_ordered_safe_high():
+def test_heads_are_ordered_safe_high() -> None:
     assert all(head.slope > 0 for head in trained(data()).header.heads)
 
 
-def test_a_group_is_never_split():
+def test_a_group_is_never_split() -> None:
     group = np.random.default_rng(0).integers(0, 40, 300)
     fold = folds(group, 5, np.random.default_rng(1))
     assert all(len(np.unique(fold[group == g])) == 1 for g in range(40))
@@ -104,7 +109,7 @@ def test_a_group_is_never_split():
 
 
 @pytest.mark.parametrize("spans", [True, False])
-def test_unseen_means_that_neither_source_nor_group_was_seen(spans):
+def test_unseen_means_that_neither_source_nor_group_was_seen(spans: bool) -> None:
     made = data()
     source = np.array([f"s{(i if spans else i // 2) % 4}" for i in range(made.n)], object)
     made = Data(**{**vars(made), "source": source})
@@ -117,35 +122,45 @@ def test_unseen_means_that_neither_source_nor_group_was_seen(spans):
     assert (judged == 1).all()
 
 
-def test_too_few_trajectories_are_an_error_that_names_the_number():
-    with pytest.raises(InputError, match="10 safe trajectories.*50 in 5 groups are needed"):
+def test_too_few_trajectories_are_an_error_that_names_the_number() -> None:
+    with pytest.raises(InputError, match=r"10 safe trajectories.*50 in 5 groups are needed"):
         trained(data(20))
 
 
-def test_all_prefixes_are_learned_from_as_if_each_were_a_row():
+def test_all_prefixes_are_learned_from_as_if_each_were_a_row() -> None:
     made = data(60)
     rows = Rows.of(made.text, made.obs, made.starts)
     table = Table(rows, FEATURES)
     weight = np.ones(len(made.text))
     fast = table.fit(made.by_row(made.safe), weight, np.ones(len(made.text), bool))
-    whole = [b"".join(rows.written[s:r]) for s, e in zip(rows.starts, rows.starts[1:], strict=False)
-             for r in range(s + 1, e + 1)]  # fmt: skip
-    alone = Table(Rows(whole, [b""] * len(whole), np.arange(len(whole) + 1)), FEATURES)
-    alone.columns, matrix = table.columns, alone.spaces[0][0]
-    del matrix
-    slow_columns = Table(
-        Rows(whole, [b""] * len(whole), np.arange(len(whole) + 1)), FEATURES
-    ).columns
-    assert set(table.columns.tolist()) <= set(slow_columns.tolist())
-    assert np.isfinite(fast).all()
+    prefixes = [
+        b"".join(rows.written[begin : row + 1])
+        for begin, end in pairwise(made.starts)
+        for row in range(begin, end)
+    ]
+    x = np.zeros((len(prefixes), len(table.columns)))
+    for i, prefix in enumerate(prefixes):
+        places = Hasher(FEATURES.orders, FEATURES.bits).feed(prefix)
+        x[i] = np.bincount(places.ravel(), minlength=table.size)[table.columns]
+        x[i] /= len(prefix) ** 0.5
+    sign = np.where(made.by_row(made.safe), 1.0, -1.0)
+
+    def loss(v: Any) -> Any:
+        margin = sign * (x @ v[:-1] + v[-1])
+        slope = -sign / (1 + np.exp(margin))
+        gradient = np.append(x.T @ slope + v[:-1] / STRENGTH, slope.sum())
+        return np.logaddexp(0, -margin).sum() + (v[:-1] ** 2).sum() / (2 * STRENGTH), gradient
+
+    slow = scipy_minimise(loss, np.zeros(x.shape[1] + 1), jac=True, method="L-BFGS-B").x
+    assert np.corrcoef(x @ fast, x @ slow[:-1])[0, 1] > 0.999
 
 
-def test_lbfgs_finds_the_minimum_that_scipy_finds():
+def test_lbfgs_finds_the_minimum_that_scipy_finds() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(200, 12)), rng.random(200) < 0.5
     sign = np.where(y, 1.0, -1.0)
 
-    def loss(w):
+    def loss(w: Any) -> Any:
         margin = sign * (x @ w)
         slope = -sign / (1 + np.exp(margin))
         return np.logaddexp(0, -margin).sum() + 0.5 * w @ w, x.T @ slope + w
@@ -154,7 +169,7 @@ def test_lbfgs_finds_the_minimum_that_scipy_finds():
     assert minimise(loss, np.zeros(12), 100) == pytest.approx(expected, abs=1e-4)
 
 
-def test_auc_counts_pairs_and_ties_by_half():
+def test_auc_counts_pairs_and_ties_by_half() -> None:
     rng = np.random.default_rng(2)
     scores, safe = rng.integers(0, 6, 60).astype(float), rng.random(60) < 0.4
     pairs = [(s > u) + (s == u) / 2 for s in scores[safe] for u in scores[~safe]]
@@ -162,13 +177,13 @@ def test_auc_counts_pairs_and_ties_by_half():
     assert measures.auc(scores, np.ones(60, bool)) is None
 
 
-def test_perfect_probabilities_have_no_calibration_error():
+def test_perfect_probabilities_have_no_calibration_error() -> None:
     found = measures.calibration(np.array([0.0, 1.0, 1.0]), np.array([False, True, True]))
     assert found["brier"] == found["ece"] == 0.0
     assert found["brier_of_share"] == pytest.approx(2 / 9, abs=1e-4)
 
 
-def test_held_out_groups_are_a_share_that_depends_on_the_seed_alone():
+def test_held_out_groups_are_a_share_that_depends_on_the_seed_alone() -> None:
     names = [f"g{i}" for i in range(2000)]
     chosen = [held_out(name, 0.2, 3) for name in names]
     assert 340 < sum(chosen) < 460  # five standard deviations are 89
@@ -179,11 +194,12 @@ def test_held_out_groups_are_a_share_that_depends_on_the_seed_alone():
 # ------------------------------------------------------------------------------------ the command
 
 
-def test_the_command_writes_a_model_that_scores(tmp_path):
+def test_the_command_writes_a_model_that_scores(tmp_path: Path) -> None:
     source = write(tmp_path / "words.jsonl", data())
     target, card = tmp_path / f"sea{ENDING}", tmp_path / "sea.md"
     said = run(source, "--out", target, "--task", "sea", "--card", card, "--licence", "CC0-1.0",
-               "--category", "at sea=violence", "--over-refusal", "kind=1", "--bits", 12)  # fmt: skip
+               "--category", "at sea=violence", "--over-refusal", "kind=1",
+               "--bits", 12)  # fmt: skip
     assert said.exit_code == 0, said.output
     assert "not seen" in said.output and "Over-refusal" in said.output
     model = load(target)
@@ -197,10 +213,12 @@ def test_the_command_writes_a_model_that_scores(tmp_path):
     assert isinstance(made, Verifier)
     texts = read_texts(source)
     last = [score(made, t).values[-1] for t in trajectories(texts, StepDefinition("turn"))]
-    assert measures.auc(np.array(last, float), texts.label[texts.starts[:-1]] == 1) > 0.99
+    assert texts.label is not None
+    found = measures.auc(np.array(last, float), texts.label[texts.starts[:-1]] == 1)
+    assert found is not None and found > 0.99
 
 
-def test_several_files_are_told_apart(tmp_path):
+def test_several_files_are_told_apart(tmp_path: Path) -> None:
     first = write(tmp_path / "one.jsonl", data(120))
     second = write(tmp_path / "two.jsonl", data(120, seed=1))
     target = tmp_path / f"both{ENDING}"
@@ -212,7 +230,7 @@ def test_several_files_are_told_apart(tmp_path):
     assert told["digest"] == load(target).header.digest
 
 
-def test_what_is_held_out_is_not_touched(tmp_path):
+def test_what_is_held_out_is_not_touched(tmp_path: Path) -> None:
     source = write(tmp_path / "words.jsonl", data())
     target = tmp_path / f"sea{ENDING}"
     said = run(source, "--out", target, "--hold-out", 0.3, "--bits", 12)
@@ -221,7 +239,7 @@ def test_what_is_held_out_is_not_touched(tmp_path):
     assert load(target).header.card["data"][0]["trajectories"] == kept < 240
 
 
-def test_hostile_names_do_not_reach_the_terminal(tmp_path):
+def test_hostile_names_do_not_reach_the_terminal(tmp_path: Path) -> None:
     source = write(tmp_path / "words.jsonl", data(120))
     target = tmp_path / f"a\x1b[31m{ENDING}"
     said = run(source, "--out", target, "--bits", 12)
@@ -239,14 +257,16 @@ def test_hostile_names_do_not_reach_the_terminal(tmp_path):
         (["--column", "label=absent"], "no column"),
     ],
 )
-def test_a_wrong_option_is_an_error_that_says_what_to_write(tmp_path, words, message):
+def test_a_wrong_option_is_an_error_that_says_what_to_write(
+    tmp_path: Path, words: list[str], message: str
+) -> None:
     source = write(tmp_path / "words.jsonl", data(120))
     said = run(source, "--out", tmp_path / "x", *words)
     assert isinstance(said.exception, InputError)
     assert message in str(said.exception)
 
 
-def test_text_without_labels_is_refused(tmp_path):
+def test_text_without_labels_is_refused(tmp_path: Path) -> None:
     source = tmp_path / "plain.jsonl"
     source.write_text('{"trajectory_id": "a", "step": 1, "text": "x"}\n')
     said = run(source, "--out", tmp_path / "x")
@@ -257,24 +277,49 @@ def test_text_without_labels_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_a_shipped_model_has_a_card_that_says_whose_data_it_is(name):
+def test_a_shipped_model_has_a_card_that_says_whose_data_it_is(name: str) -> None:
     header = from_spec(name, None).model.header
     text = markdown(header)
     for licence in ("MIT", "Apache-2.0"):
         assert licence in text
     assert header.task == name
+    place = demonstration("harmful_answer").with_name(f"{name}.md")
+    assert place.read_text(encoding="utf-8") == text
     assert header.card["in_domain"]["min"] > 0.7
 
 
 @pytest.mark.slow
-def test_training_a_shipped_model_again_gives_the_same_digest(tmp_path):
+def test_training_a_shipped_model_again_gives_the_same_digest(tmp_path: Path) -> None:
     if "TOCSIN_DATA" not in os.environ:
         pytest.skip("set TOCSIN_DATA to the folder that holds bigbench_mistake.parquet")
-    sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-    try:
-        from linear_weights import train as again
-    finally:
-        sys.path.pop(0)
-    again("reasoning_error", Path(os.environ["TOCSIN_DATA"]), tmp_path)
+    script = Path(__file__).parents[2] / "benchmarks" / "linear_weights.py"
+    subprocess.run([sys.executable, script, tmp_path, "reasoning_error"], check=True)
     made = load(tmp_path / f"reasoning_error{ENDING}").header.digest
     assert made == from_spec("reasoning_error", None).model.header.digest
+
+
+def test_the_demonstration_calibration_fits_the_model_it_comes_with() -> None:
+    made = from_spec("harmful_answer", StepDefinition("sentence"))
+    calibration = load_calibration(
+        demonstration("harmful_answer"),
+        {
+            "verifier": made.declares.name,
+            "verifier_version": made.declares.version,
+            "step_definition": "sentence",
+        },
+    )
+    assert [c.epsilon for c in calibration.certificates] == [0.05, 0.1]
+
+
+def test_there_is_no_demonstration_where_none_was_made() -> None:
+    with pytest.raises(InputError, match="harmful_answer"):
+        demonstration("reasoning_error")
+
+
+def test_shipped_files_are_those_of_the_manifest() -> None:
+    folder = demonstration("harmful_answer").parent
+    listed = json.loads((folder / "MANIFEST.json").read_text())
+    here = {p.name for p in folder.iterdir()} - {"MANIFEST.json"}
+    assert set(listed) == here
+    for name, digest in listed.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest

@@ -26,15 +26,21 @@ def command(calibration: str, data: str, *, as_json: bool, layout: str, columns:
     expected = options.identity_in(data) if score_column in {None, "score"} else {}
     expected = {("kind" if k == "signal" else k): v for k, v in expected.items()}
     loaded = calibration_file.load(calibration, expected)
-    found = measured(
-        loaded, options.read_data(data, layout, columns, score_column, segment_column, scores)
-    )
+    rows = options.read_data(data, layout, columns, score_column, segment_column, scores)
+    found = measured(loaded, rows)
     if as_json:
         click.echo(json_bytes({"calibration": loaded.digest, "measured": found}))
         return
     console = out()
     for one in found:
         _show(one)
+    if len(set(rows.groups)) < rows.n:
+        console.print(
+            prose(
+                f"{rows.n} trajectories of {len(set(rows.groups))} groups: the intervals take them "
+                "as independent, and are too narrow where a group agrees with itself."
+            )
+        )
     console.print(f"calibration {loaded.digest}", markup=False, soft_wrap=True)
 
 
@@ -42,11 +48,12 @@ def _show(one: Measured) -> None:
     console = out()
     what = one.risk.replace("_", " ")
     at = "" if one.delta is None else f", delta {one.delta:g}"
-    heads = ["segment", "safe", "false alarms", "90 % interval", "unsafe", "detected",
-             "90 % interval"]  # fmt: skip
+    heads = ["segment", "safe", "false alarms", "90 %", "unsafe", "detected", "90 %"]
     rows = [["all", *_cells(one.false_alarms), *_cells(one.detected)]]
     if len(one.segments) > 1:
-        rows += [[s.segment, *_cells(s.false_alarms), *_cells(s.detected)] for s in one.segments]
+        rows += [
+            [_short(s.segment), *_cells(s.false_alarms), *_cells(s.detected)] for s in one.segments
+        ]
     title = f"{what}, epsilon {one.epsilon:g}, bound {one.bound}{at}, statistic {one.statistic}"
     console.print(table(title, heads, rows))
     delay = f"{percent(one.delay_tokens)} of the tokens of those that are detected"
@@ -59,6 +66,8 @@ def _show(one: Measured) -> None:
     )
 
 
+_NAME_MAX = 34
+
 _VERDICTS = {
     "holds": "is not contradicted by these data",
     "broken": "DOES NOT HOLD on these data: they are not drawn like those of the calibration",
@@ -67,5 +76,12 @@ _VERDICTS = {
 
 
 def _cells(share: Share) -> list[str]:
-    interval = "-" if share.low is None else f"{percent(share.low)} to {percent(share.high)}"
-    return [plain(str(share.n)), percent(share.share), interval]
+    if share.low is None or share.high is None:
+        return [str(share.n), "-", "-"]
+    interval = f"{100 * share.low:.1f}-{100 * share.high:.1f}"
+    return [str(share.n), percent(share.share), interval]
+
+
+def _short(name: str) -> str:
+    shown = plain(name)
+    return shown if len(shown) <= _NAME_MAX else shown[: _NAME_MAX - 1] + "…"

@@ -26,6 +26,26 @@ def shipped() -> list[str]:
     return sorted(path.name.removesuffix(ENDING) for path in _FOLDER.glob(f"*{ENDING}"))
 
 
+def demonstration(name: str) -> Path:
+    """Return the file of the calibration that comes with a shipped model, to try things out.
+
+    It was made on research data, on groups held out from training. It is a guarantee for no
+    traffic but that data: calibrate on your own before you rely on it.
+
+    Raises:
+        InputError: the model comes without one.
+
+    Example:
+        >>> demonstration("harmful_answer").name
+        'harmful_answer.calibration.json'
+    """
+    place = _FOLDER / f"{name}.calibration.json"
+    if name not in shipped() or not place.is_file():
+        known = ", ".join(n for n in shipped() if (_FOLDER / f"{n}.calibration.json").is_file())
+        raise InputError(f"no demonstration calibration for {name!r}; there is one for {known}")
+    return place
+
+
 def from_spec(argument: str, steps: StepDefinition | None) -> LinearVerifier:
     """Make the verifier from its written form.
 

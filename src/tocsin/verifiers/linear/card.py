@@ -187,7 +187,8 @@ def _calibration(c: Mapping[str, Any]) -> list[str]:
     return [
         (
             f"Probabilities of the last score: Brier {c['brier']:.4f} (the share of safe ones "
-            f"alone would get {c['brier_of_share']:.4f}), expected calibration error {c['ece']:.4f}."
+            f"alone would get {c['brier_of_share']:.4f}), expected calibration error "
+            f"{c['ece']:.4f}."
         ),
         "",
         *_table(["trajectories", "mean probability", "share safe"], c["bins"]),

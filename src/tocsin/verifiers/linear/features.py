@@ -13,6 +13,8 @@ ends exactly one n-gram of each order: features do not depend on how the text is
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +25,7 @@ Indices = NDArray[np.uint32]
 WRITTEN = 0
 OBSERVED = 1
 
-_MULTIPLY = np.uint32(0x01000193)
+_MULTIPLY = 0x01000193
 _SALT = 0x9E3779B1
 _MIX = np.uint32(0x85EBCA6B)
 _SHIFT = np.uint32(15)
@@ -58,7 +60,11 @@ class Hasher:
 
     def __init__(self, orders: tuple[int, ...], bits: int, space: int = WRITTEN) -> None:
         self._orders = orders
-        self._salts = {n: np.uint32((n + 64 * space) * _SALT & 0xFFFFFFFF) for n in orders}
+        self._plan = _plan(orders)
+        self._rows = [
+            (row, n, np.uint32((n + 64 * space) * _SALT & 0xFFFFFFFF))
+            for row, n in enumerate(orders)
+        ]
         self._down = np.uint32(32 - bits)
         self._keep = orders[-1] - 1
         self._tail = bytes(self._keep)
@@ -70,15 +76,30 @@ class Hasher:
         self._tail = with_tail[size:]
         x = np.frombuffer(with_tail, np.uint8).astype(np.uint32)
         made = np.empty((len(self._orders), size), np.uint32)
-        row = 0
-        h = x
-        for n in range(1, self._orders[-1] + 1):
-            if n > 1:
-                h = h[:-1] * _MULTIPLY + x[n - 1 :]
-            if n in self._salts:
-                np.add(h[len(h) - size :], self._salts[n], out=made[row])
-                row += 1
+        hashes = {1: x}
+        for n, a, b, power in self._plan:
+            hashes[n] = hashes[a][: len(x) - n + 1] * power + hashes[b][a:]
+        for row, n, salt in self._rows:
+            np.add(hashes[n][len(x) - n + 1 - size :], salt, out=made[row])
         made ^= made >> _SHIFT
         made *= _MIX
         made >>= self._down
         return made
+
+
+@lru_cache(maxsize=64)
+def _plan(orders: tuple[int, ...]) -> list[tuple[int, int, int, np.uint32]]:
+    """Say how to make n-grams of each order from shorter ones: h_(a+b) = h_a M^b + h_b.
+
+    Example:
+        >>> [(n, a, b) for n, a, b, _ in _plan((3, 5, 7))]
+        [(2, 1, 1), (3, 2, 1), (5, 3, 2), (7, 5, 2)]
+    """
+    known, steps = [1], []
+    for order in orders:
+        while order not in known:
+            a = max(known)
+            b = max(n for n in known if n <= order - a)
+            steps.append((a + b, a, b, np.uint32(pow(_MULTIPLY, b, 2**32))))
+            known.append(a + b)
+    return steps

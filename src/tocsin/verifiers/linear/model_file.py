@@ -115,8 +115,9 @@ def load(path: str | os.PathLike[str]) -> Model:
     try:
         with Path(path).open("rb") as file:
             raw = file.read(LINEAR_FILE_BYTES_MAX + 1)
-    except OSError as e:
-        raise InputError(f"cannot read the model {shown}: {e.strerror}") from None
+    except (OSError, ValueError) as e:  # ValueError: a name with a zero byte
+        reason = e.strerror if isinstance(e, OSError) else e
+        raise InputError(f"cannot read the model {shown}: {reason}") from None
     if len(raw) > LINEAR_FILE_BYTES_MAX:
         raise InputError(f"the model {shown} has more than {LINEAR_FILE_BYTES_MAX:,} bytes")
     try:

@@ -31,7 +31,8 @@ class _ChannelState:
         self._names = names
         self._segmenter = Segmenter(declares.steps)
         self._waiting: deque[Step] = deque()
-        self._hits: list[list[Hit]] = [[] for _ in (RAW, *names)]
+        self._hits: list[list[Hit]] = [[] for _ in (RAW, *names)]  # not begun, the next one last
+        self._begun: list[list[Hit]] = [[] for _ in (RAW, *names)]  # may go on in the next step
         self._known: dict[str, list[tuple[int, int]]] = {}
         self._parts: list[str] = []  # text that no view has seen
         self._formless: list[str] = []  # text that the forms have not seen
@@ -68,8 +69,7 @@ class _ChannelState:
         if self._closed_upto < self._fed:
             self._pour()
             self._pour_forms()
-            for hits, view in zip(self._hits, self._views, strict=True):
-                hits.extend(view.scan(final=True))
+            self._search(final=True)
             self._scanned = self._closed_upto = self._fed
             self._views = self._new_views()
 
@@ -119,12 +119,18 @@ class _ChannelState:
     def _scan(self) -> None:
         self._pour()
         self._pour_forms()
-        for hits, view in zip(self._hits, self._views, strict=True):
-            hits.extend(view.scan())
+        self._search(final=False)
         self._scanned = max(self._closed_upto, min(view.settled() for view in self._views))
 
+    def _search(self, *, final: bool) -> None:
+        for hits, view in zip(self._hits, self._views, strict=True):
+            found = view.scan(final=final)
+            if found:
+                hits.extend(found)
+                hits.sort(key=lambda hit: (hit.start, hit.head, hit.rule.id), reverse=True)
+
     def _findings(self, step: Step) -> tuple[Finding, ...]:
-        if not any(self._hits):
+        if not any(self._hits) and not any(self._begun):
             self._known.clear()
             return ()
         found: list[Finding] = []
@@ -133,11 +139,13 @@ class _ChannelState:
             for rule, ranges in self._known.items()
             if (left := [r for r in ranges if r[1] > step.start])
         }
-        for name, hits in zip((RAW, *self._names), self._hits, strict=True):
-            for hit in hits:
-                if hit.start < step.end:
-                    self._tell(hit, name, step, found)
-            hits[:] = [h for h in hits if h.start >= step.end or h.open or h.end > step.end]
+        views = zip((RAW, *self._names), self._hits, self._begun, strict=True)
+        for name, hits, begun in views:
+            while hits and hits[-1].start < step.end:
+                begun.append(hits.pop())
+            for hit in begun:
+                self._tell(hit, name, step, found)
+            begun[:] = [hit for hit in begun if hit.open or hit.end > step.end]
         return tuple(sorted(found, key=lambda f: (f.start, f.end, f.rule, f.form)))
 
     def _tell(self, hit: Hit, name: str, step: Step, found: list[Finding]) -> None:
