@@ -63,12 +63,12 @@ def run(options: Options) -> Found:
 
 
 def _compared(name: str, *, observed: bool, seed: int) -> list[Row]:
-    data = _read(name, observed=observed)
+    data = read(name, observed=observed)
     rng = np.random.default_rng(seed)
     parts = source_parts(data, rng)
     fold = folds(data.group, FOLDS, rng)
     rows = []
-    for who, scorer in (("linear", _ours(data, observed=observed)), ("tf-idf", _peer(data))):
+    for who, scorer in (("linear", ours(data, observed=observed)), ("tf-idf", peer(data))):
         say(f"linear: {name}, {who}")
         seen, unseen = np.zeros(len(data.text)), np.zeros(len(data.text))
         for number in range(FOLDS):
@@ -84,7 +84,8 @@ def _compared(name: str, *, observed: bool, seed: int) -> list[Row]:
     return rows
 
 
-def _read(name: str, *, observed: bool) -> Data:
+def read(name: str, *, observed: bool) -> Data:
+    """Read a set by name."""
     texts = read_texts(data_file(name))
     if texts.label is None or texts.group is None or texts.source is None:
         raise MissingDataError(f"{name} lacks label, group or source")
@@ -102,7 +103,8 @@ def _read(name: str, *, observed: bool) -> Data:
     )
 
 
-def _ours(data: Data, *, observed: bool) -> Score:
+def ours(data: Data, *, observed: bool) -> Score:
+    """Return the linear verifier: learned where it may, scores of rows elsewhere."""
     features = Features(observations=observed)
     rows = Rows.of(data.text, data.obs, data.starts)
     work = Work(data, rows, Table(rows, features), features, [data.safe], lambda: None)
@@ -114,7 +116,8 @@ def _ours(data: Data, *, observed: bool) -> Score:
     return score
 
 
-def _peer(data: Data) -> Score:
+def peer(data: Data) -> Score:
+    """Return the same of TF-IDF and logistic regression on prefixes."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import cascade
 import evasion
 import injection
+import invariance
 import linear
 import online
 import patterns
@@ -22,6 +23,7 @@ import quality
 import scale
 import speed_pypi
 import validity
+import verifiers
 from common import Cell, Found, MissingDataError, Options, Row, load, machine, plain
 
 BENCHMARKS: dict[str, tuple[Callable[[Options], Found], str]] = {
@@ -32,6 +34,8 @@ BENCHMARKS: dict[str, tuple[Callable[[Options], Found], str]] = {
     "cascade": (cascade.run, "several verifiers as one, and a strong one at part of its cost"),
     "patterns": (patterns.run, "rules: time a token, hostile text, and other packages"),
     "linear": (linear.run, "the linear verifier beside TF-IDF, in the same folds, and its cost"),
+    "verifiers": (verifiers.run, "each verifier on the data that suit it: worth and cost"),
+    "invariance": (invariance.run, "chunk boundaries never matter: 20,000 generated streams"),
     "validity": (validity.run, "how much of delta and epsilon each bound leaves unused"),
     "evasion": (evasion.run, "how many obfuscated values are found in each normal form"),
     "injection": (injection.run, "what the injection classifier tells apart in tool results"),
