@@ -30,8 +30,9 @@ from tocsin.verifiers.patterns.engines import Engine
 PEERS = {
     "presidio-analyzer": ["presidio-analyzer"],
     "detect-secrets": ["detect-secrets"],
+    # PyTorch first: a release that llm-guard accepts as it is. Together they take over a gigabyte.
+    "llm-guard": ["torch==2.13.0", "llm-guard==0.3.16"],
 }
-LEFT_OUT = "llm-guard is left out: its scanners of secrets are detect-secrets, behind PyTorch"
 
 ENTITIES: dict[str, tuple[str, ...]] = {
     "CREDIT_CARD": ("payment_card",),
@@ -88,14 +89,13 @@ def run(options: Options) -> Found:
     }
     told: dict[str, dict[str, Any]] = {f"tocsin ({ours.engine})": mine}
     with tempfile.TemporaryDirectory() as folder:
-        for peer in PEERS:
+        for peer in [p for p in PEERS if p != "llm-guard" or not options.quick]:
             say(f"patterns: {peer}")
             answer = _peer(peer, Path(folder), contents, long, repeats)
             if isinstance(answer, str):
                 found.skipped.append(answer)
             else:
                 told[f"{peer} {answer['version']}"] = answer
-    found.skipped.append(LEFT_OUT)
     found.tables["speed"] = _speed(told, sum(map(len, contents)), len(long))
     found.tables["hostile text, others"] = _theirs_hostile(told)
     found.tables["quality"] = _quality(told, texts)
@@ -114,9 +114,11 @@ def _notes(count: int) -> list[str]:
         ),
         (
             "The values are synthetic, and some are invalid: to check them is a miss here. "
-            "Telephone numbers are of all countries and shapes; our rule for them was widened "
-            "after a look at twelve of these sentences."
+            "Telephone numbers are of all countries and shapes. Our rules for them were widened, "
+            "and IBANs in lower case admitted, after a look at twelve of these sentences for each "
+            "entity: our recall here is optimistic."
         ),
+        "llm-guard: its Secrets scanner, the one that needs no model from a hub.",
         "A score of at least 0.4 is a common setting of presidio; `all` is every score.",
     ]
 
@@ -199,7 +201,8 @@ def _peer(
     try:
         venv.create(home, with_pip=True)
         python = str(home / "bin" / "python")
-        _command([python, "-m", "pip", "install", "--quiet", *PEERS[peer]], None)
+        for package in PEERS[peer]:
+            _command([python, "-m", "pip", "install", "--quiet", package], None)
         asked = {
             "peer": peer,
             "texts": texts,

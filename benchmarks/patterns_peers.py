@@ -19,7 +19,14 @@ from typing import Any
 def main() -> None:
     """Answer one request."""
     asked = json.load(sys.stdin)
-    scan, version = {"presidio-analyzer": presidio, "detect-secrets": secrets}[asked["peer"]]()
+    with contextlib.redirect_stdout(sys.stderr):  # some write their log there
+        told = answer(asked)
+    json.dump(told, sys.stdout)
+
+
+def answer(asked: dict[str, Any]) -> dict[str, Any]:
+    """Scan, and time it."""
+    scan, version = PEERS[asked["peer"]]()
     found = [scan(text) for text in asked["texts"]]
     seconds = least(lambda: [scan(text) for text in asked["texts"]], asked["repeats"])
     long = least(lambda: scan(asked["long"]), asked["repeats"])
@@ -27,8 +34,7 @@ def main() -> None:
         [least(lambda u=unit, n=n: scan((u * n)[:n] + "@"), 1) for n in asked["sizes"]]
         for unit in asked["units"]
     ]
-    told = {"version": version, "found": found, "seconds": seconds, "long": long, "grows": grows}
-    json.dump(told, sys.stdout)
+    return {"version": version, "found": found, "seconds": seconds, "long": long, "grows": grows}
 
 
 def least(action: Callable[[], Any], repeats: int) -> float:
@@ -98,6 +104,20 @@ def secrets() -> tuple[Callable[[str], list[tuple[str, float]]], str]:
         return [(s.type, 1.0) for line in text.split("\n") for s in lines.scan_line(line)]
 
     return scan, _version("detect-secrets")
+
+
+def guard() -> tuple[Callable[[str], list[tuple[str, float]]], str]:
+    """Give the Secrets scanner of llm-guard with its own settings."""
+    scanner = importlib.import_module("llm_guard.input_scanners").Secrets()
+
+    def scan(text: str) -> list[tuple[str, float]]:
+        _, is_valid, risk = scanner.scan(text)
+        return [] if is_valid else [("secret", float(risk))]
+
+    return scan, _version("llm-guard")
+
+
+PEERS = {"presidio-analyzer": presidio, "detect-secrets": secrets, "llm-guard": guard}
 
 
 def _version(name: str) -> str:
