@@ -19,9 +19,9 @@ from tocsin.stream.steps import StepDefinition
 from tocsin.testing.verifiers import check_verifier, generated_text
 from tocsin.verifiers.linear import ENDING, from_spec, shipped
 from tocsin.verifiers.linear.features import OBSERVED, WRITTEN, Hasher, folded_bytes
-from tocsin.verifiers.linear.model_file import Head, to_bytes
+from tocsin.verifiers.linear.model_file import to_bytes
 from tocsin.verifiers.linear.prefix import Prefix
-from tocsin.verifiers.linear.verifier import LinearVerifier, probability
+from tocsin.verifiers.linear.verifier import LinearVerifier, probabilities
 from tocsin.verifiers.registry import verifier
 
 OBSERVATION = Channel("observation")
@@ -187,9 +187,9 @@ def test_folding_sees_through_case_hidden_characters_and_compatibility_forms() -
 
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
 def test_probability_grows_with_evidence_and_stays_one(a: float, b: float) -> None:
-    head = Head(name="", intercept=0.3, slope=0.02)
-    low, high = sorted((a, b))
-    assert 0.0 <= probability(head, low) <= probability(head, high) <= 1.0
+    scale = np.array([[0.3, 0.3], [0.02, 0.02]])
+    low, high = probabilities(scale, np.array(sorted((a, b))))
+    assert 0.0 <= low <= high <= 1.0
 
 
 def test_the_version_is_the_digest() -> None:

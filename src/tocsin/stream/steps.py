@@ -37,6 +37,9 @@ KINDS: dict[StepKind, str] = {
 _SIZED: frozenset[StepKind] = frozenset({"chars", "tokens"})
 _MARKED: frozenset[StepKind] = frozenset({"turn", "tool_call"})
 
+_PORTION_CHARS = 8_192
+"""Most characters of a delta that are looked at in one go."""
+
 
 class StepDefinition(msgspec.Struct, frozen=True):
     """What one step is; part of a calibration's identity.
@@ -136,12 +139,16 @@ class Segmenter:
 
         The cost is linear in the text, however it is cut.
         """
-        if text:
-            self._parts.append(text)
-            self._held += len(text)
+        found: list[Step] = []
+        # In portions: each step that is taken copies what is held behind it.
+        for at in range(0, len(text), _PORTION_CHARS):
+            portion = text[at : at + _PORTION_CHARS]
+            self._parts.append(portion)
+            self._held += len(portion)
+            found += self._cut(final=False)
         if ends is None or (ends == "tool_call" and self._kind == "turn"):
-            return self._cut(final=False) if text else []
-        found = self._cut(final=True)
+            return found
+        found += self._cut(final=True)
         if self._held or (not found and self._marked):
             found.append(self._take(self._held))
         return found

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import math
+import numpy as np
+from numpy.typing import NDArray
 
 from tocsin.limits import OBSERVED_CHARS_HELD
 from tocsin.model import Channel, Context, Delta
 from tocsin.stream.steps import Step, StepDefinition
 from tocsin.verifiers.contract import Declaration
 from tocsin.verifiers.linear.features import folded_bytes
-from tocsin.verifiers.linear.model_file import Head, Model
+from tocsin.verifiers.linear.model_file import Model
 from tocsin.verifiers.linear.prefix import Prefix
 from tocsin.verifiers.stepwise import Judgement, StepwiseSession
+
+Floats = NDArray[np.float64]
+Scale = NDArray[np.float64]
 
 _DIGITS = 12
 """Decimals of a score: exp() may differ in the last bit between platforms."""
@@ -88,6 +92,8 @@ class _Session(StepwiseSession):
     def __init__(self, declares: Declaration, model: Model) -> None:
         super().__init__(declares)
         self._model = model
+        heads = model.header.heads
+        self._scale = np.array([[h.intercept for h in heads], [h.slope for h in heads]])
         self._reads_observations = model.header.features.observations
         self._choices: dict[int, _Choice] = {}
 
@@ -102,11 +108,7 @@ class _Session(StepwiseSession):
         if self._reads_observations:
             choice.read_observations()
         choice.prefix.write(channel, folded_bytes(step.text))
-        evidence = choice.prefix.evidence()
-        first, *others = (
-            probability(head, value)
-            for head, value in zip(self._model.header.heads, evidence.tolist(), strict=True)
-        )
+        first, *others = probabilities(self._scale, choice.prefix.evidence())
         return Judgement(first, dict(zip(self._declares.categories, others, strict=True)))
 
     def _choice(self, channel: Channel) -> _Choice:
@@ -116,15 +118,16 @@ class _Session(StepwiseSession):
         return found
 
 
-def probability(head: Head, evidence: float) -> float:
-    """Return the calibrated probability of being safe.
+def probabilities(scale: Scale, evidence: Floats) -> list[float]:
+    """Return the calibrated probability of being safe, by each head.
+
+    Args:
+        scale: intercepts and slopes, shape (2, heads).
+        evidence: shape (heads,).
 
     Example:
-        >>> probability(Head(name="", intercept=1.0, slope=0.5), -2.0)
-        0.5
+        >>> probabilities(np.array([[1.0, 0.0], [0.5, 1.0]]), np.array([-2.0, 800.0]))
+        [0.5, 1.0]
     """
-    z = head.intercept + head.slope * evidence
-    if z >= 0:
-        return round(1 / (1 + math.exp(-z)), _DIGITS)
-    small = math.exp(max(z, -700.0))
-    return round(small / (1 + small), _DIGITS)
+    z = np.clip(scale[0] + scale[1] * evidence, -700.0, 700.0)
+    return [round(p, _DIGITS) for p in (1.0 / (1.0 + np.exp(-z))).tolist()]

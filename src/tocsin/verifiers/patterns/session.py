@@ -44,13 +44,19 @@ class _ChannelState:
 
     def feed(self, delta: Delta) -> list[tuple[Step, tuple[Finding, ...]]]:
         """Take text; give the steps that are settled, with their findings."""
-        if delta.text:
-            self._fed += len(delta.text)
-            self._parts.append(delta.text)
-        self._waiting += self._segmenter.feed(delta.text, delta.ends)
+        found: list[tuple[Step, tuple[Finding, ...]]] = []
+        # In portions: forms keep some hundred bytes for each character that they have not settled.
+        for at in range(0, len(delta.text), BLOCK_CHARS):
+            portion = delta.text[at : at + BLOCK_CHARS]
+            self._fed += len(portion)
+            self._parts.append(portion)
+            self._waiting += self._segmenter.feed(portion)
+            found += self._ready()
         if delta.ends is not None:
+            self._waiting += self._segmenter.feed("", delta.ends)
             self._finish()
-        return self._ready()
+            found += self._ready()
+        return found
 
     def close(self) -> list[tuple[Step, tuple[Finding, ...]]]:
         """Give what is left."""
