@@ -78,8 +78,8 @@ def _compared(name: str, *, observed: bool, seed: int) -> list[Row]:
         row: Row = {"set": name, "who": who}
         places = measures.by_place(seen, data.starts, data.safe)
         row |= {"first": places["first"], "lowest": places["min"], "last": places["last"]}
-        row["seen"] = _within(data, seen)
-        row["unseen"] = _within(data, unseen) if parts else None
+        row["seen"] = within(data, seen)
+        row["unseen"] = within(data, unseen) if parts else None
         rows.append(row)
     return rows
 
@@ -143,7 +143,7 @@ def peer(data: Data) -> Score:
     return score
 
 
-def _within(data: Data, scores: Floats) -> float | None:
+def within(data: Data, scores: Floats) -> float | None:
     """Return the mean AUC within the sources that have both classes, by their sizes."""
     low = measures.lowest(scores, data.starts)
     names = data.source.astype(str)

@@ -1,26 +1,28 @@
 """Each verifier on the data that suit it: what it tells apart, what it is worth, what it costs.
 
-In domain, scores are out of fold by group (a verifier that learns has not seen the group); on new
-sources they come from models that saw neither the source nor the group, the threshold is calibrated
-on the other sources, and the false-alarm rate shows what that does to the promise. Power and delay
-are those of `auto` at delta .1, half of the trajectories calibrating.
+In domain, scores are out of fold by group (a verifier that learns has not seen the group). For new
+sources each part of the sources is left out in turn: of the groups on the others three quarters are
+learned from and a quarter calibrates, and both are measured on the part; the false-alarm rate shows
+what that does to the promise. Power and delay are those of `auto` at delta .1.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import linear
 import numpy as np
-from common import Cell, Found, Options, Row, data_file, say
+from common import Found, Options, Row, data_file, say
 from numpy.typing import NDArray
 
 from tocsin import api
-from tocsin.errors import InputError, MissingExtra
+from tocsin.errors import MissingExtra
 from tocsin.evaluation import scoring
 from tocsin.evaluation.evaluate import Setting
 from tocsin.evaluation.measured import measured
@@ -65,12 +67,15 @@ def run(options: Options) -> Found:
         except MissingExtra as e:
             found.skipped.append(f"{spec}: {e}")
     found.tables["in domain, out of fold by group"] = domain
-    found.tables["new sources: learned and calibrated on the others"] = new
-    found.notes.append(
+    found.tables["new sources: learned and calibrated on the others, measured there"] = new
+    found.notes += [
         "AUC first, lowest, last: of that score of a trajectory. power, delay: share of the unsafe "
         "detected, and of the tokens up to the alarm, mean over the detected; a dash where n is "
-        "too small. us/token: by the set's own counts of tokens"
-    )
+        "too small (presidio_pii has safe sentences of 15 templates only).",
+        "The label of an agent's run is whether it followed an injection, which onnx:injection "
+        "does not see: --only injection has what it is made for.",
+        "us/token: by the set's own counts of tokens, of what was written; observations cost too.",
+    ]
     return found
 
 
@@ -90,16 +95,14 @@ def _learned(
         ("TF-IDF + LR", linear.peer(data)),
     ):
         say(f"verifiers: {name}, {who}")
-        seen, unseen = np.zeros(len(data.text)), np.zeros(len(data.text))
+        seen = np.zeros(len(data.text))
         for number in range(FOLDS):
             seen[data.by_row(fold == number)] = scorer(fold != number, fold == number)
-        for learn, judge in parts:
-            unseen[data.by_row(judge)] = scorer(learn, judge)
         row: Row = {"set": name, "verifier": who}
-        cost = _cost_of_linear(texts) if who == "linear" else {}
+        cost = _cost("linear:injected_agent", name, 200) if who == "linear" else {}
         domain.append(row | _areas(seen, data) | _worth(_scored(texts, seen), options) | cost)
         if parts:
-            new.append(row | _areas(unseen, data) | _shifted(texts, unseen, data, parts))
+            new.append(row | _shifted(texts, data, scorer, parts, options.seed))
 
 
 def _scored(texts: Texts, scores: Floats) -> Trajectories:
@@ -142,42 +145,37 @@ def _worth(scored: Trajectories, options: Options) -> Row:
     return made
 
 
-def _shifted(texts: Texts, unseen: Floats, data: Data, parts: Sequence[tuple[Bools, Bools]]) -> Row:
-    """Calibrate on the sources that a part has not, measure on the part; sums over the parts."""
-    scored = _scored(texts, unseen)
-    order = {str(i): at for at, i in enumerate(texts.trajectory_id[texts.starts[:-1]])}
-    place = np.array([order[str(i)] for i in scored.ids])
-    judged = [judge[place] for _, judge in parts]
-    sources = scored.segments
-    made: Row = {}
-    for level in LEVELS:
-        counts = np.zeros(4)
-        for judge in judged:
-            there = np.isin(sources, np.unique(sources[judge]))
-            others = ~there & ~np.isin(scored.groups, np.unique(scored.groups[judge]))
-            if data.n == 0 or others.sum() < 20:
-                continue
-            try:
-                one = calibrate(scored.take(others), Plan(epsilons=(level,)), library_version="")
-            except InputError:
-                continue
-            if isinstance(one, Refusal):
-                continue
-            found = measured(one, scored.take(judge))[0]
-            counts += (
-                found.false_alarms.count,
-                found.false_alarms.n,
-                found.detected.count,
-                found.detected.n,
-            )
-        made[f"false alarms {level:g}"] = counts[0] / counts[1] if counts[1] else None
-        made[f"power {level:g}"] = counts[2] / counts[3] if counts[3] else None
-    return made
-
-
-def _cost_of_linear(texts: Texts) -> Row:
-    made = verifier("linear:injected_agent", "turn")
-    return _timed(made, texts, 200) if isinstance(made, Verifier) else {}
+def _shifted(
+    texts: Texts,
+    data: Data,
+    scorer: linear.Score,
+    parts: Sequence[tuple[Bools, Bools]],
+    seed: int,
+) -> Row:
+    """Learn and calibrate on the sources that a part has not, measure on the part; add up."""
+    counts = {level: np.zeros(4) for level in LEVELS}
+    unseen = np.zeros(len(data.text))
+    for learn, judge in parts:
+        held = learn & (folds(data.group, 4, np.random.default_rng(seed)) == 0)
+        both = held | judge
+        rows = data.by_row(both)
+        scores = np.zeros(len(data.text))
+        scores[rows] = scorer(learn & ~held, both)
+        unseen[data.by_row(judge)] = scores[data.by_row(judge)]
+        scored = _scored(texts, scores)
+        order = {str(name): at for at, name in enumerate(texts.trajectory_id[texts.starts[:-1]])}
+        place = np.array([order[str(name)] for name in scored.ids])
+        for level in LEVELS:
+            made = calibrate(scored.take(held[place]), Plan(epsilons=(level,)), library_version="")
+            if not isinstance(made, Refusal):
+                found = measured(made, scored.take(judge[place]))[0]
+                said = (found.false_alarms, found.detected)
+                counts[level] += [n for share in said for n in (share.count, share.n)]
+    made_row: Row = {"AUC lowest, within sources": linear.within(data, unseen)}
+    for level, (alarms, safe, caught, unsafe) in counts.items():
+        made_row[f"false alarms {level:g}"] = alarms / safe if safe else None
+        made_row[f"power {level:g}"] = caught / unsafe if unsafe else None
+    return made_row
 
 
 # ------------------------------------------------------------------------------------- ready-made
@@ -209,7 +207,7 @@ def _ready(spec: str, name: str, size: int | None, options: Options) -> Row:
         segment=texts.source,
         tokens=texts.tokens,
     )
-    return row | _worth(scored, options) | _timed(made, texts, 100)
+    return row | _worth(scored, options) | _cost(spec, name, 100)
 
 
 def _drawn(texts: Texts, size: int, seed: int) -> Texts:
@@ -224,25 +222,30 @@ def _drawn(texts: Texts, size: int, seed: int) -> Texts:
     return replace(texts, **taken, extra={})
 
 
-def _timed(made: Verifier, texts: Texts, size: int) -> dict[str, Cell]:
-    """Time whole trajectories on one core, and say what the process gained in memory."""
+def _cost(spec: str, name: str, size: int) -> Row:
+    """Time some whole trajectories in a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_timed, spec, name, size).result()
+
+
+def _timed(spec: str, name: str, size: int) -> Row:
+    """Score on one core; MiB is what loading and use add to a process that has read the data."""
+    some = _drawn(read_texts(data_file(name)), size, 0)
     before = _resident_mib()
-    some = _drawn(texts, size, 0)
+    made = verifier(spec, "turn")
+    if not isinstance(made, Verifier):
+        return {}
     work = list(scoring.trajectories(some, made.declares.steps))
+    began = time.perf_counter()
+    for trajectory in work:
+        scoring.score(made, trajectory)
+    seconds = time.perf_counter() - began
     tokens = 0 if some.tokens is None else int(some.tokens.sum())
-    steps = sum(len(trajectory.pieces) for trajectory in work)
-    seconds = _seconds(lambda: [scoring.score(made, trajectory) for trajectory in work])
     return {
         "us/token": 1e6 * seconds / tokens if tokens else None,
-        "ms/step": 1e3 * seconds / steps,
-        "MiB": max(0.0, _resident_mib() - before),
+        "ms/step": 1e3 * seconds / sum(len(trajectory.pieces) for trajectory in work),
+        "MiB": _resident_mib() - before,
     }
-
-
-def _seconds(action: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
 
 
 def _resident_mib() -> float:

@@ -318,7 +318,7 @@ def damaged(change: dict[str, Any]) -> bytes:
         (damaged({"steps": "line"}), "digest does not name"),
         (damaged({"model": {"intercept": 0.0, "weights": [1.0, -1.0]}}), "at least 0"),
         (damaged({"model": {"intercept": 0.0, "weights": [1.0]}}), "1 weights for 2 members"),
-        (b" " * 1_048_577, "more than 1048576 bytes"),
+        (b" " * 1_048_577, "more than 1,048,576 bytes"),
     ],
 )
 def test_a_damaged_file_is_refused_by_name(tmp_path: Path, raw: bytes, said: str) -> None:

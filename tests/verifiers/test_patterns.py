@@ -242,10 +242,10 @@ def test_a_file_that_cannot_be_used_says_what_where_and_what_to_do(
 def test_a_missing_and_an_oversized_file_are_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"cannot read .*none\.toml"):
         from_spec(str(tmp_path / "none.toml"), None)
     monkeypatch.setattr("tocsin.verifiers.patterns.rulebook.PATTERN_FILE_BYTES_MAX", 10)
-    with pytest.raises(InputError, match="at most 10"):
+    with pytest.raises(InputError, match="more than 10 bytes"):
         from_spec(write(tmp_path, "# " + "x" * 20), None)
 
 

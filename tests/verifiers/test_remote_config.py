@@ -182,7 +182,7 @@ def test_a_policy_may_stand_in_a_file_beside_the_configuration(tmp_path: Path) -
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"remote:CONFIG\.toml"):
         from_spec("", None)
-    with pytest.raises(InputError, match=r"nothing\.toml: cannot read"):
+    with pytest.raises(InputError, match=r"cannot read .*nothing\.toml"):
         load(str(tmp_path / "nothing.toml"))
     with pytest.raises(InputError, match=r"guard\.toml: no TOML"):
         load(written(tmp_path, "url = "))
@@ -190,7 +190,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not UTF-8"):
         load(str(tmp_path / "guard.toml"))
     (tmp_path / "guard.toml").write_bytes(b"#" * (1 << 21))
-    with pytest.raises(InputError, match="is over"):
+    with pytest.raises(InputError, match="more than 1,048,576 bytes"):
         load(str(tmp_path / "guard.toml"))
 
 

@@ -177,10 +177,11 @@ def assign(
     categories: dict[str, list[float | None]] = {name: [] for name in declares.categories}
     unknown: dict[str, int] = {}
     for i, outcomes in enumerate(heard):
-        scores = [outcome for outcome in outcomes if isinstance(outcome, Score)]
+        scores = [one for one in outcomes if isinstance(one, Score) and _sound(declares, one)]
         for outcome in outcomes:
-            if not isinstance(outcome, Score):
-                unknown[outcome.reason] = unknown.get(outcome.reason, 0) + 1
+            if outcome not in scores:
+                reason = "out_of_range" if isinstance(outcome, Score) else outcome.reason
+                unknown[reason] = unknown.get(reason, 0) + 1
         known = bool(outcomes) and len(scores) == len(outcomes)
         silent = not outcomes and _nothing_new(declares, trajectory, pieces[i])
         before = values[-1] if values else declares.high
@@ -190,6 +191,12 @@ def assign(
             past = column[-1] if column else declares.high
             column.append(min(found) if known and found else past if silent else None)
     return Scored(values, categories, unknown)
+
+
+def _sound(declares: Declaration, score: Score) -> bool:
+    """Whether all of a score is within the declared range; what is not a number is not."""
+    values = (score.value, *score.categories.values())
+    return all(declares.low <= value <= declares.high for value in values)
 
 
 def _place(

@@ -31,6 +31,7 @@ from tocsin.verifiers.fusion import (
     Waited,
     close_all,
     fused,
+    heard,
     joint,
     load,
     open_waited,
@@ -198,16 +199,22 @@ class _Choice:
         self._waiting: deque[Outcome] = deque()
         self._escalated: set[int] = set()
         self._strong: dict[int, Outcome] = {}
-        self._heard = 0
+        self._spoken = 0  # last step of which the cheap verifier has spoken
+        self._heard = 0  # the same of the strong one
 
     def wanted(self, step: int) -> bool:
-        """Whether the strong verifier is to judge a step; the cheap one has spoken before."""
-        return step in self._escalated
+        """Whether the strong verifier is to judge a step.
+
+        A cheap one that holds text back may not have spoken yet: then nobody knows, and it is.
+        """
+        return step in self._escalated or step > self._spoken
 
     def hear_cheap(self, outcomes: Sequence[Outcome]) -> None:
         """Take what the cheap verifier says, and decide which of it to escalate."""
-        for said in outcomes:
+        for answer in outcomes:
+            said = heard(self._file.members[0], answer)
             self._waiting.append(said)
+            self._spoken = max(self._spoken, said.step)
             if (
                 isinstance(said, Score)
                 and self._low <= said.value <= self._high
@@ -236,14 +243,15 @@ class _Choice:
     def _outcome(self, cheap: Outcome, strong: Outcome | None) -> Outcome:
         first, second = self._file.members
         if not isinstance(cheap, Score):
-            return unknown_like(cheap, first.name)
+            return cheap
         x = transformed(first.kind, cheap.value)
         if cheap.step not in self._escalated:
             return fused(self._declares, self._file.alone.probability([x]), [cheap])
         if strong is None or not same_place((cheap, strong)):
             return unknown_like(cheap, self._declares.name)
+        strong = heard(second, strong)
         if not isinstance(strong, Score):
-            return unknown_like(strong, second.name)
+            return strong
         value = self._file.both.probability([x, transformed(second.kind, strong.value)])
         return fused(self._declares, value, [cheap, strong])
 

@@ -25,6 +25,7 @@ from tocsin.verifiers.fusion import (
     Logistic,
     close_all,
     fused,
+    heard,
     joint,
     load,
     open_waited,
@@ -151,9 +152,10 @@ class _Fusion:
         if not same_place(row):
             return unknown_like(row[0], self._declares.name)
         scores = []
-        for member, said in zip(self._file.members, row, strict=True):
+        for member, answer in zip(self._file.members, row, strict=True):
+            said = heard(member, answer)
             if not isinstance(said, Score):
-                return unknown_like(said, member.name)
+                return said
             scores.append(said)
         x = [transformed(m.kind, s.value) for m, s in zip(self._file.members, scores, strict=True)]
         return fused(self._declares, self._file.model.probability(x), scores)

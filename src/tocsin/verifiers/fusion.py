@@ -11,7 +11,6 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -23,6 +22,7 @@ from tocsin.risk.arithmetic import SCALAR, transform
 from tocsin.stream.steps import StepDefinition
 from tocsin.verifiers import registry
 from tocsin.verifiers.contract import AnyVerifier, AsyncSession, AsyncVerifier, Declaration, Session
+from tocsin.verifiers.reading import read_whole
 
 _NESTED = ("combined", "cascade")
 _STEEPEST = 700.0
@@ -63,7 +63,12 @@ class Logistic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def transformed(kind: SignalKind, score: float) -> float:
-    """Return what a `Logistic` weighs: the logit of a probability, a real score as it is."""
+    """Return what a `Logistic` weighs: the logit of a probability, a real score as it is.
+
+    Args:
+        kind: of the signal.
+        score: one that `heard` lets through.
+    """
     return float(transform(SCALAR, kind, score))
 
 
@@ -151,7 +156,7 @@ def load(path: str, kind: type[F], schema: str) -> F:
     Raises:
         InputError: it cannot be read, is of another schema, or is not what its digest says.
     """
-    raw = _bytes(path)
+    raw = read_whole(path, FUSION_FILE_BYTES_MAX)
     try:
         found = msgspec.json.decode(raw, type=_Schema).schema
         if found != schema:
@@ -164,18 +169,6 @@ def load(path: str, kind: type[F], schema: str) -> F:
             f"{path!r}: the digest does not name the content; it was changed, fit it again"
         )
     return file
-
-
-def _bytes(path: str) -> bytes:
-    try:
-        with Path(path).open("rb") as f:
-            raw = f.read(FUSION_FILE_BYTES_MAX + 1)
-    except (OSError, ValueError) as e:
-        why = getattr(e, "strerror", None) or e
-        raise InputError(f"cannot read {path!r}: {why}") from None
-    if len(raw) > FUSION_FILE_BYTES_MAX:
-        raise InputError(f"{path!r} has more than {FUSION_FILE_BYTES_MAX} bytes")
-    return raw
 
 
 def _digest(content: Any) -> str:
@@ -286,7 +279,7 @@ def _check_depth(spec: str, depth: int) -> None:
             f"{FUSION_DEPTH_MAX} are allowed; does a file name itself?"
         )
     try:
-        inner = msgspec.json.decode(_bytes(path), type=_Specs).members
+        inner = msgspec.json.decode(read_whole(path, FUSION_FILE_BYTES_MAX), type=_Specs).members
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
         raise InputError(f"{path!r} is no file of a {kind} verifier: {e}") from None
     for member in inner[:FUSION_MEMBERS_MAX]:
@@ -358,6 +351,22 @@ def fused(declares: Declaration, value: float, scores: Sequence[Score]) -> Score
         channel=scores[0].channel,
         categories=categories,
         findings=tuple(dict.fromkeys(f for score in scores for f in score.findings)),
+    )
+
+
+def heard(member: Member, said: Outcome) -> Outcome:
+    """Return what a member says, where it is a score that can be weighed; else that it is none."""
+    if not isinstance(said, Score):
+        return unknown_like(said, member.name)
+    sound = math.isfinite(said.value) and (member.kind == "real" or 0.0 <= said.value <= 1.0)
+    if sound:
+        return said
+    return Unknown(
+        reason="out_of_range",
+        step=said.step,
+        upto=said.upto,
+        channel=said.channel,
+        detail=f"{member.name}: {said.value!r} is no {member.kind} score",
     )
 
 

@@ -25,6 +25,7 @@ from tocsin.limits import (
 )
 from tocsin.model import ChannelKind
 from tocsin.verifiers.contract import GENERATED
+from tocsin.verifiers.reading import is_there, read_whole
 from tocsin.verifiers.taxonomy import BY_ID
 
 SETTINGS = "tocsin.toml"
@@ -121,9 +122,9 @@ def from_folder(folder: Path) -> Files:
     Raises:
         InputError: what is wrong with which file, and what to do.
     """
-    if not folder.is_dir():
+    if not (is_there(folder) and folder.is_dir()):
         raise InputError(f"there is no folder {str(folder)!r}; onnx:FOLDER needs one")
-    if not (folder / SETTINGS).exists():
+    if not is_there(folder / SETTINGS):
         raise InputError(
             f"{folder} has no {SETTINGS}; write one that names the labels that mean unsafe and "
             'their categories, as in: unsafe = { LABEL = "custom" }'
@@ -174,15 +175,7 @@ def of_injection(channels: tuple[ChannelKind, ...], threads: int) -> Files:
 
 
 def _read(folder: Path, name: str, most: int) -> bytes:
-    path = folder / name
-    try:
-        with path.open("rb") as file:
-            content = file.read(most + 1)
-    except OSError as e:
-        raise InputError(f"{path} cannot be read: {e.strerror or e}") from e
-    if len(content) > most:
-        raise InputError(f"{path} has more than {most} bytes")
-    return content
+    return read_whole(folder / name, most)
 
 
 def _check(settings: Settings, where: Path) -> None:

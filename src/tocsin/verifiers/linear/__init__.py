@@ -9,6 +9,7 @@ from tocsin.errors import InputError
 from tocsin.stream.steps import StepDefinition
 from tocsin.verifiers.linear.model_file import Model, load
 from tocsin.verifiers.linear.verifier import LinearVerifier
+from tocsin.verifiers.reading import is_there
 
 ENDING = ".tocsin-linear"
 """How the names of model files end."""
@@ -66,7 +67,7 @@ def from_spec(argument: str, steps: StepDefinition | None) -> LinearVerifier:
                          "linear:FILE with a file of tocsin train")  # fmt: skip
     if argument in names:
         model, name = _shipped(argument), argument
-    elif Path(argument).name != argument or Path(argument).exists():
+    elif Path(argument).name != argument or is_there(argument):
         model = load(argument)
         name = model.header.task
     else:

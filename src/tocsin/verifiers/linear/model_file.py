@@ -23,6 +23,7 @@ from tocsin.errors import InputError
 from tocsin.limits import LINEAR_FILE_BYTES_MAX, LINEAR_HEADER_BYTES_MAX
 from tocsin.stream.steps import StepDefinition
 from tocsin.verifiers.linear.prefix import Weights
+from tocsin.verifiers.reading import read_whole
 from tocsin.verifiers.taxonomy import BY_ID
 
 SCHEMA = "tocsin-linear/1"
@@ -111,19 +112,11 @@ def load(path: str | os.PathLike[str]) -> Model:
     Raises:
         InputError: with the file and what is the matter.
     """
-    shown = repr(str(path))
-    try:
-        with Path(path).open("rb") as file:
-            raw = file.read(LINEAR_FILE_BYTES_MAX + 1)
-    except (OSError, ValueError) as e:  # ValueError: a name with a zero byte
-        reason = e.strerror if isinstance(e, OSError) else e
-        raise InputError(f"cannot read the model {shown}: {reason}") from None
-    if len(raw) > LINEAR_FILE_BYTES_MAX:
-        raise InputError(f"the model {shown} has more than {LINEAR_FILE_BYTES_MAX:,} bytes")
+    raw = read_whole(Path(path), LINEAR_FILE_BYTES_MAX, "the model")
     try:
         return from_bytes(raw)
     except InputError as e:
-        raise InputError(f"the model {shown} {e}") from None
+        raise InputError(f"the model {str(path)!r} {e}") from None
 
 
 def from_bytes(raw: bytes) -> Model:

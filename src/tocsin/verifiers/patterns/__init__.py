@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from tocsin.errors import InputError
 from tocsin.limits import STEP_CHARS_MAX, TURN_CHARS_MAX
 from tocsin.model import ChannelKind, Context
 from tocsin.stream.boundaries import LOOK_AHEAD_CHARS
@@ -101,6 +102,8 @@ class Patterns:
         engine: Engine = "auto",
     ) -> None:
         used = tuple(builtin() if rules is None else rules)
+        if not used:
+            raise InputError("patterns without a rule would call any text safe; give one or more")
         self._names = tuple(forms)
         # Forms are mostly the raw text again and then skipped: no use for a stream of states.
         self._sets = Sets(rule_set(used, engine, fold=False), rule_set(used, "re2", fold=True))

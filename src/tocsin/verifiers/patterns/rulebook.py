@@ -16,6 +16,7 @@ from tocsin.limits import PATTERN_FILE_BYTES_MAX, PATTERN_REST_MAX, PATTERN_RULE
 from tocsin.model import ChannelKind
 from tocsin.verifiers.patterns import checks
 from tocsin.verifiers.patterns.language import PatternError, Shape, literal, parse, parse_class
+from tocsin.verifiers.reading import read_whole
 from tocsin.verifiers.taxonomy import BY_ID
 
 Severity = Literal["high", "medium", "low"]
@@ -110,16 +111,10 @@ def read_file(path: Path) -> RuleFile:
     Raises:
         InputError: it cannot be read, or a rule in it cannot be used; names file and rule.
     """
+    raw = read_whole(path, PATTERN_FILE_BYTES_MAX, "the file of rules")
     try:
-        size = path.stat().st_size
-        if size > PATTERN_FILE_BYTES_MAX:
-            raise InputError(
-                f"{path} has {size:,} bytes; a file of rules has at most {PATTERN_FILE_BYTES_MAX:,}"
-            )
-        content: Any = tomllib.loads(path.read_bytes().decode("utf-8"))
-    except OSError as e:
-        raise InputError(f"{path} cannot be read: {e.strerror or e}") from e
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as e:
+        content: Any = tomllib.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError) as e:  # ValueError: not UTF-8, no TOML, a huge number
         raise InputError(f"{path} is no TOML: {e}; see docs/how-to/patterns.md") from e
     try:
         made = msgspec.convert(content, RuleFile)

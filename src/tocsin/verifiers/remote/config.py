@@ -6,6 +6,7 @@ import hashlib
 import ipaddress
 import math
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ import msgspec
 from tocsin import limits
 from tocsin.errors import InputError
 from tocsin.stream.steps import StepDefinition
+from tocsin.verifiers.reading import read_whole
 from tocsin.verifiers.remote.breaker import BreakerConfig
 from tocsin.verifiers.remote.chat import Judge, LlamaGuard, Qwen3Guard, Safeguard
 from tocsin.verifiers.remote.heads import Classify, CrossEncoder, Reward
@@ -28,6 +30,8 @@ DIALECTS = ("llama_guard", "qwen3guard", "safeguard", "judge", "classify", "scor
 
 FORMAT = 1
 """Counted up whenever the same configuration would send or read something else."""
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 _TEXT_FILES = (("policy_file", "policy"), ("prompt_file", "prompt"))
 
@@ -108,7 +112,7 @@ def load(path: str) -> Config:
     text = _text(Path(path), "the configuration of a remote verifier")
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also a number that is huge
         raise InputError(f"{path}: no TOML: {error}") from None
     return parse(raw, path)
 
@@ -153,6 +157,11 @@ def api_key(config: Config, path: str, environment: Mapping[str, str] | None = N
     """
     if not config.api_key_env:
         return ""
+    if not _VARIABLE.fullmatch(config.api_key_env):
+        raise InputError(
+            f"{path}: api_key_env: this is no name of an environment variable; put the key into "
+            "one, and its name here"
+        )
     environment = os.environ if environment is None else environment
     key = environment.get(config.api_key_env, "")
     if not key:
@@ -169,14 +178,7 @@ def api_key(config: Config, path: str, environment: Mapping[str, str] | None = N
 
 def _text(path: Path, what: str) -> str:
     try:
-        with path.open("rb") as file:
-            data = file.read(limits.REMOTE_CONFIG_BYTES_MAX + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot read {what}: {error.strerror}") from None
-    if len(data) > limits.REMOTE_CONFIG_BYTES_MAX:
-        raise InputError(f"{path}: {what} is over {limits.REMOTE_CONFIG_BYTES_MAX} bytes")
-    try:
-        return data.decode()
+        return read_whole(path, limits.REMOTE_CONFIG_BYTES_MAX, what).decode()
     except UnicodeDecodeError:
         raise InputError(f"{path}: {what} is not UTF-8") from None
 
