@@ -48,6 +48,19 @@ READY = (
 """Verifiers that learn nothing here, a set that none of them learned from but for the injection
 classifier (its makers list AgentDojo), and how many trajectories are drawn."""
 
+NOTES = (
+    (
+        "AUC first, lowest, last: of that score of a trajectory. power, delay: share of the unsafe "
+        "detected, and of the tokens up to the alarm, mean over the detected; a dash where n is "
+        "too small (presidio_pii has safe sentences of 15 templates only)."
+    ),
+    (
+        "The label of an agent's run is whether it followed an injection, which onnx:injection "
+        "does not see: --only injection has what it is made for."
+    ),
+    "us/token: by the set's own counts of tokens, of what was written; observations cost too.",
+)
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -68,14 +81,7 @@ def run(options: Options) -> Found:
             found.skipped.append(f"{spec}: {e}")
     found.tables["in domain, out of fold by group"] = domain
     found.tables["new sources: learned and calibrated on the others, measured there"] = new
-    found.notes += [
-        "AUC first, lowest, last: of that score of a trajectory. power, delay: share of the unsafe "
-        "detected, and of the tokens up to the alarm, mean over the detected; a dash where n is "
-        "too small (presidio_pii has safe sentences of 15 templates only).",
-        "The label of an agent's run is whether it followed an injection, which onnx:injection "
-        "does not see: --only injection has what it is made for.",
-        "us/token: by the set's own counts of tokens, of what was written; observations cost too.",
-    ]
+    found.notes += NOTES
     return found
 
 

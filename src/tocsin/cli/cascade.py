@@ -8,6 +8,7 @@ from tocsin import __version__
 from tocsin.cli.combine import column_and_spec, conclude, fusion_options, opened, read_scored
 from tocsin.cli.terminal import err, json_bytes, number, out, percent, plain, table
 from tocsin.durable import write_whole
+from tocsin.evaluation.writing import check_place
 
 
 @click.command("cascade", short_help="Ask a strong verifier where a cheap one is unsure.")
@@ -50,6 +51,7 @@ def command(data: str, cheap: str, strong: str, *, budget: float, delta: float, 
     from tocsin.verifiers.fusion import members_of, to_json
 
     check_budget(budget, burst)
+    check_place(target, data)
     pairs = [column_and_spec("--cheap", cheap), column_and_spec("--strong", strong)]
     specs = [spec for _, spec in pairs]
     definition, made = opened(specs, steps)

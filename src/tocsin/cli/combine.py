@@ -12,6 +12,7 @@ from tocsin.cli import options
 from tocsin.cli.terminal import err, json_bytes, number, out, plain, table
 from tocsin.durable import write_whole
 from tocsin.errors import InputError
+from tocsin.evaluation.writing import check_place
 from tocsin.stream.steps import StepDefinition
 from tocsin.verifiers.contract import AnyVerifier, Declaration
 
@@ -61,6 +62,7 @@ def command(data: str, pairs: tuple[str, ...], target: str, steps: str | None, l
     from tocsin.verifiers.fusion import members_of, to_json
     from tocsin.verifiers.fusion_fit import fit_combined
 
+    check_place(target, data)
     split = [column_and_spec("--score", pair) for pair in pairs]
     definition, made = opened([spec for _, spec in split], steps)
     found = read_scored(data, [column for column, _ in split], made, layout, columns)

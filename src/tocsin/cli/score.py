@@ -16,10 +16,10 @@ from tocsin.cli import options
 from tocsin.cli.terminal import err, json_bytes, number, out, plain, progress, table
 from tocsin.errors import InputError
 from tocsin.evaluation.journal import Journal
-from tocsin.evaluation.scored_file import Result, scored_columns, summary
+from tocsin.evaluation.scored_file import IDENTITY, Result, scored_columns, summary
 from tocsin.evaluation.scoring import Scored, Trajectory, score_all, trajectories
-from tocsin.evaluation.texts import Texts, read_texts
-from tocsin.evaluation.writing import check_target, write_columns
+from tocsin.evaluation.texts import ROLES, Texts, read_texts
+from tocsin.evaluation.writing import check_place, check_target, write_columns
 from tocsin.stream.steps import StepDefinition
 from tocsin.verifiers.contract import AnyVerifier, Declaration
 from tocsin.verifiers.registry import verifier as make_verifier
@@ -85,6 +85,7 @@ def command(data: str, specs: tuple[str, ...], target: str, steps: str, columns:
     stopped.
     """
     check_target(target)
+    check_place(target, data)
     definition = StepDefinition.parse(steps)
     made = [(name, make_verifier(spec, definition)) for name, spec in _named(specs)]
     for _, one in made:
@@ -93,19 +94,21 @@ def command(data: str, specs: tuple[str, ...], target: str, steps: str, columns:
                 f"{one.declares.name} was made for steps {one.declares.steps}; score with "
                 f"--steps {one.declares.steps}"
             )
+    _check_keep(keep, made)
     texts = read_texts(data, columns=options.parse_columns(columns), extra=keep)
     work = list(trajectories(texts, definition))
-    results = []
+    results, journals = [], []
     for i, (name, one) in enumerate(made):
         column = "score" if i == 0 else f"score_{name}"
         journal = _journal(target, name, texts, one.declares, restart=restart)
         with journal.writing(), progress(f"{name}: {len(work)} trajectories") as tick:
             results.append(_run(column, one, work, journal, concurrency, tick))
+        journals.append(journal)
     write_columns(
         target, scored_columns(texts, work, results, drop_text=drop_text, split=categories)
     )
-    for name, _ in made:
-        _place(target, name).unlink(missing_ok=True)
+    for journal in journals:
+        journal.remove()
     summaries = [summary(texts, work, result) for result in results]
     if as_json:
         click.echo(json_bytes({"written": target, "verifiers": summaries}))
@@ -124,6 +127,17 @@ def _named(specs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
             raise InputError(f"--verifier {spec!r}: the name {name} is taken; write OTHER={spec}")
         seen.add(name)
         yield name, match[2] if match else spec
+
+
+def _check_keep(keep: Sequence[str], made: Sequence[tuple[str, AnyVerifier]]) -> None:
+    """Refuse to carry a column over whose place another one takes, or the other way round."""
+    written = {*ROLES, *IDENTITY, "score", *(f"score_{name}" for name, _ in made)}
+    written |= {f"score.{name}" for name in made[0][1].declares.categories}
+    for name in keep:
+        if name in written:
+            raise InputError(
+                f"--keep {name!r}: a column of this name is written as it is; rename yours"
+            )
 
 
 # ------------------------------------------------------------------------------------------ a run

@@ -16,6 +16,7 @@ from tocsin.cli.terminal import json_bytes, number, out, plain, progress, table
 from tocsin.durable import write_whole
 from tocsin.errors import InputError
 from tocsin.evaluation.texts import Texts, read_texts
+from tocsin.evaluation.writing import check_place
 from tocsin.stream.steps import StepDefinition
 from tocsin.verifiers.taxonomy import BY_ID
 
@@ -82,6 +83,9 @@ def command(
     licences = given["licences"]
     if licences and len(licences) != len(data):
         raise InputError(f"{len(licences)} licences for {len(data)} files; give one for each")
+    check_place(target, *data, *([card_file] if card_file else []))
+    if card_file:
+        check_place(card_file, *data)
     made = _data(data, options.parse_columns(columns), given)
     files = [
         File(name=Path(name).name, digest=_digest(name), **_licence(licences, i))

@@ -91,7 +91,14 @@ class Journal(Generic[T]):
         self._file.flush()
 
     def remove(self) -> None:
-        """Delete the file: the work is done, or shall be done anew."""
-        self._path.unlink(missing_ok=True)
+        """Delete the file: the work is done, or shall be done anew.
+
+        Raises:
+            InputError: it cannot be deleted.
+        """
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as e:
+            raise InputError(f"cannot delete {str(self._path)!r}: {e.strerror}") from None
         self.done.clear()
         self._size = 0

@@ -177,9 +177,11 @@ def assign(
     categories: dict[str, list[float | None]] = {name: [] for name in declares.categories}
     unknown: dict[str, int] = {}
     for i, outcomes in enumerate(heard):
-        scores = [one for one in outcomes if isinstance(one, Score) and _sound(declares, one)]
+        scores = []
         for outcome in outcomes:
-            if outcome not in scores:
+            if isinstance(outcome, Score) and _sound(declares, outcome):
+                scores.append(outcome)
+            else:
                 reason = "out_of_range" if isinstance(outcome, Score) else outcome.reason
                 unknown[reason] = unknown.get(reason, 0) + 1
         known = bool(outcomes) and len(scores) == len(outcomes)

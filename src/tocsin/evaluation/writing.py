@@ -34,6 +34,25 @@ def check_target(path: str | os.PathLike[str]) -> None:
             ) from None
 
 
+def check_place(path: str | os.PathLike[str], *others: str | os.PathLike[str]) -> None:
+    """Refuse a place that could not be written, before any work is done.
+
+    Args:
+        path: of a file to be written.
+        others: files that are read, or written too: none of them may be the same.
+
+    Raises:
+        InputError: it is one of the others, a folder, or in a folder that does not exist.
+    """
+    shown = repr(os.fspath(path))
+    if os.path.realpath(path) in map(os.path.realpath, others):
+        raise InputError(f"{shown} would be written over a file that is needed; choose another")
+    if os.path.isdir(path):
+        raise InputError(f"cannot write {shown}: it is a folder; name a file")
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        raise InputError(f"cannot write {shown}: there is no such folder; make it first")
+
+
 def write_columns(path: str | os.PathLike[str], columns: Mapping[str, Column]) -> None:
     """Write columns of equal length; NaN and None are written as missing.
 
