@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from tocsin.cli import score as command
 from tocsin.cli.main import cli
 from tocsin.evaluation.journal import Journal
-from tocsin.evaluation.scoring import Scored, Trajectory, auc, cut, score, score_all
+from tocsin.evaluation.scoring import Scored, Trajectory, assign, cut, score, score_all
 from tocsin.evaluation.texts import read_texts
 from tocsin.evaluation.writing import write_columns
-from tocsin.model import Channel, Context, Delta, Outcome
+from tocsin.model import Channel, Context, Delta, Outcome, Score
 from tocsin.stream.steps import Step, StepDefinition
 from tocsin.testing.verifiers import generated_text
 from tocsin.verifiers.contract import Declaration
+from tocsin.verifiers.separation import auc
 from tocsin.verifiers.stepwise import Judgement, NoJudgement, StepwiseSession
 
 TURN = StepDefinition("turn")
@@ -209,12 +212,16 @@ def test_auc_counts_pairs() -> None:
         for b, also_safe in zip(values, safe, strict=True) if not also_safe
     ]  # fmt: skip
 
-    assert auc(values, safe) == pytest.approx(sum(pairs) / len(pairs), abs=1e-12)
+    assert auc(np.array(values), np.array(safe)) == pytest.approx(
+        sum(pairs) / len(pairs), abs=1e-12
+    )
 
 
 def test_auc_takes_a_missing_score_as_the_lowest() -> None:
-    assert auc([0.5, float("nan")], [True, False]) == 1.0
-    assert auc([float("nan"), 0.5], [True, False]) == 0.0
+    safe = np.array([True, False])
+    assert auc(np.array([0.5, math.nan]), safe) == 1.0
+    assert auc(np.array([math.nan, 0.5]), safe) == 0.0
+    assert math.isnan(auc(np.array([0.5]), np.array([True])))
 
 
 # ------------------------------------------------------------------------------------- the journal
@@ -266,8 +273,9 @@ def data(tmp_path: Path) -> str:
 def toys(monkeypatch: pytest.MonkeyPatch) -> list[Lengths]:
     made: list[Lengths] = []
 
-    def make(_spec: str, steps: StepDefinition) -> Lengths:
-        made.append(Lengths(steps))
+    def make(spec: str, steps: StepDefinition | None) -> Lengths:
+        channels = {"observation"} if spec == "observer" else {"text"}
+        made.append(Lengths(steps or TURN, channels=frozenset(channels)))
         return made[-1]
 
     monkeypatch.setattr(command, "make_verifier", make)
@@ -390,6 +398,7 @@ def test_the_journal_of_other_data_is_refused_until_told(
         (["--out", "x.csv", "--verifier", "toy"], "give every verifier but the first a NAME"),
         (["--out", "x.csv", "--verifier", "toy=toy"], "the name toy is taken"),
         (["--out", "x.csv", "--keep", "colour"], "no column 'colour'"),
+        (["--out", "x.csv", "--verifier", "version=toy"], "cannot have this name"),
     ],
 )
 @pytest.mark.usefixtures("toys")
@@ -402,6 +411,40 @@ def test_bad_arguments_are_errors_before_any_work(
     assert message in str(done.exception)
 
 
+@pytest.mark.usefixtures("toys")
+def test_a_column_of_nothing_is_not_written(tmp_path: Path) -> None:
+    source, target = tmp_path / "data.jsonl", tmp_path / "scored.jsonl"
+    columns = {"trajectory_id": ["a", "b"], "step": [1, 1], "label": [1, 0]}
+
+    for text, spec, why in (
+        ("plain", "observer", "it scores observation, and the file has none"),
+        ("unknowable", "toy", "all are unknown: failed"),
+    ):
+        write_columns(source, columns | {"text": [text, text]})
+        arguments = ["score", str(source), "--verifier", spec, "--out", str(target)]
+        done = CliRunner().invoke(cli, arguments)
+        assert why in str(done.exception)
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["data.jsonl"]
+
+
+def test_an_interrupt_gets_through_between_two_trajectories() -> None:
+    work = [trajectory(["a"])] * 50
+    done = []
+
+    async def run() -> None:
+        async for i, _ in score_all(Lengths(TURN), iter(enumerate(work)), 1):
+            done.append(i)
+            if i == 3:
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(run())
+
+    assert done == [0, 1, 2, 3]
+
+
 def test_text_can_be_left_out(data: str, tmp_path: Path, toys: list[Lengths]) -> None:
     target = tmp_path / "scored.csv"
 
@@ -409,3 +452,75 @@ def test_text_can_be_left_out(data: str, tmp_path: Path, toys: list[Lengths]) ->
 
     assert "Word" not in target.read_text(encoding="utf-8")
     assert toys[0].opened == 120
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("step", "--keep 'step'"),
+        ("group", "--keep 'group'"),
+        ("score", "--keep 'score'"),
+        ("score_b", "--keep 'score_b'"),
+        ("verifier", "--keep 'verifier'"),
+        ("verifier_b", "--keep 'verifier_b'"),
+    ],
+)
+@pytest.mark.usefixtures("toys")
+def test_a_column_that_is_kept_never_takes_the_place_of_another(
+    data: str, tmp_path: Path, name: str, message: str
+) -> None:
+    target = str(tmp_path / "x.csv")
+    given = ["--verifier", "toy", "--verifier", "b=toy", "--out", target, "--keep", name]
+    done = CliRunner().invoke(cli, ["score", data, *given])
+
+    assert done.exit_code != 0 and message in str(done.exception)
+
+
+@pytest.mark.usefixtures("toys")
+def test_what_is_read_is_never_written_over(data: str) -> None:
+    before = Path(data).read_bytes()
+    link = Path(data).with_name("link.jsonl")
+    link.symlink_to(data)
+    for target in (data, str(link), str(Path(data).parent / "." / Path(data).name)):
+        done = CliRunner().invoke(cli, ["score", data, "--verifier", "toy", "--out", target])
+        assert done.exit_code != 0 and "file that is needed" in str(done.exception)
+    assert Path(data).read_bytes() == before
+
+
+@pytest.mark.usefixtures("toys")
+def test_a_journal_that_cannot_be_deleted_is_named(data: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv.toy.unfinished").mkdir()
+    given = ["--verifier", "toy", "--out", str(tmp_path / "x.csv"), "--restart"]
+    done = CliRunner().invoke(cli, ["score", data, *given])
+
+    assert "cannot delete" in str(done.exception) and "unfinished" in str(done.exception)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -0.5])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_score_out_of_range_is_missing_whatever_stands_beside_it(
+    value: float, first: bool
+) -> None:
+    both = [Score(value=v, step=1, upto=4) for v in (value, 0.9)]
+    trajectory = Trajectory(["Fine."], [""], cut(["Fine."], TURN))
+    said = [(0, one) for one in (both if first else both[::-1])]
+
+    found = assign(Lengths(TURN).declares, trajectory, said)
+
+    assert found.values == [None] and found.unknown == {"out_of_range": 1}
+
+
+@pytest.mark.parametrize("obs", [{"obs": ["", ""]}, {}])
+def test_a_file_with_nothing_to_judge_is_refused_and_not_called_safe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, obs: dict[str, list[str]]
+) -> None:
+    observes = Lengths(TURN, channels=frozenset({"observation"}))
+    monkeypatch.setattr(command, "make_verifier", lambda _spec, _steps: observes)
+    data, target = tmp_path / "data.jsonl", tmp_path / "x.csv"
+    rows: dict[str, Any] = {"trajectory_id": ["a", "b"], "step": [1, 1], "text": ["A.", "B."]}
+    write_columns(data, rows | obs)
+    given = ["score", str(data), "--verifier", "toy", "--out", str(target)]
+    done = CliRunner().invoke(cli, given)
+
+    assert done.exit_code != 0 and "name it with --column obs=" in str(done.exception)
+    assert not target.exists()

@@ -13,6 +13,7 @@ from tocsin.errors import CalibrationInfeasible, InputError
 from tocsin.evaluation.datasets import read
 from tocsin.evaluation.evaluate import Report, Setting, no_progress
 from tocsin.evaluation.evaluate import evaluate as _evaluate
+from tocsin.evaluation.identity import read_signal
 from tocsin.model import Refusal
 from tocsin.risk.calibrate import calibrate as _calibrate
 from tocsin.risk.calibration import Calibration
@@ -32,7 +33,8 @@ def calibrate(
     """Calibrate a monitor.
 
     Args:
-        data: trajectories, or the file that holds them.
+        data: trajectories, or the file that holds them; a file of `tocsin score` also says whose
+            scores they are, which `signal` need not repeat.
         epsilon: the level, or several increasing ones.
         fit_on: other data to fit learned statistics on, sharing no id and no group with `data`;
             without it a random half of the groups is split off for that where it is needed.
@@ -60,6 +62,8 @@ def calibrate(
         plan = msgspec.convert({**choices, "epsilons": levels}, Plan, strict=True)
     except msgspec.ValidationError as e:
         raise InputError(f"a choice does not fit: {e}") from None
+    if not isinstance(data, Trajectories) and "signal" not in choices:
+        plan = msgspec.structs.replace(plan, signal=read_signal(data))
     made = _calibrate(
         _loaded(data),
         plan,

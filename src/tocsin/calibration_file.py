@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tocsin.durable import write_whole
-from tocsin.errors import InputError
+from tocsin.errors import CalibrationDamaged, InputError
 from tocsin.limits import CALIBRATION_BYTES_MAX
 from tocsin.risk.calibration import Calibration, check_match, from_json, to_json
 
@@ -44,6 +44,9 @@ def load(
             raw = f.read(CALIBRATION_BYTES_MAX + 1)
     except OSError as e:
         raise InputError(f"cannot read {str(path)!r}: {e.strerror}") from None
-    calibration = from_json(raw)
+    try:
+        calibration = from_json(raw)
+    except CalibrationDamaged as e:
+        raise CalibrationDamaged(f"{str(path)!r}: {e}") from None
     check_match(calibration, dict(expected or {}))
     return calibration

@@ -3,32 +3,58 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 from tocsin.errors import InputError
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file whole or not at all; whoever reads it sees the old content or the new."""
-    target = Path(path)
+    """Write a file whole or not at all; whoever reads it sees the old content or the new.
+
+    A link is followed. A new file has the permissions that the umask leaves, one that is replaced
+    keeps its own.
+
+    Args:
+        path: where; an existing regular file is replaced.
+        content: all of it.
+
+    Raises:
+        InputError: the place cannot be written, or is something else than a file.
+    """
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    except OSError as e:
-        raise InputError(f"cannot write {str(path)!r}: {e.strerror}") from None
-    temporary = Path(name)
+        target = Path(os.path.realpath(path))
+        mode = _mode(target)
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except (OSError, ValueError) as e:
+        raise InputError(f"cannot write {str(path)!r}: {_reason(e)}") from None
     try:
         with os.fdopen(handle, "wb") as f:
             f.write(content)
             f.flush()
             os.fsync(f.fileno())
-        temporary.chmod(0o644)
+        if mode is not None:
+            temporary.chmod(mode)
         temporary.replace(target)
         _sync_folder(target.parent)
     except OSError as e:
         raise InputError(f"cannot write {str(path)!r}: {e.strerror}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _mode(target: Path) -> int | None:
+    """Return the permissions of the file that will be replaced; None where there is none."""
+    if not target.exists():
+        return None
+    if not target.is_file():
+        raise IsADirectoryError(0, "it is no regular file")
+    return target.stat().st_mode & 0o777
+
+
+def _reason(e: Exception) -> str:
+    return (e.strerror if isinstance(e, OSError) else None) or str(e)
 
 
 def _sync_folder(folder: Path) -> None:

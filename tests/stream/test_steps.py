@@ -199,3 +199,22 @@ def test_a_definition_reads_what_it_writes(name: str) -> None:
 def test_a_bad_definition_says_what_to_write(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         StepDefinition.parse(name)
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS)
+def test_a_huge_delta_is_copied_no_more_often_than_many_small_ones(
+    definition: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+    take = Segmenter._take
+
+    def noted(self: Segmenter, size: int) -> Step:
+        held.append(self._held - size)
+        return take(self, size)
+
+    monkeypatch.setattr(Segmenter, "_take", noted)
+    text = "One. Two is it.\n\n" * 20_000
+    found = Segmenter(StepDefinition.parse(definition)).feed(text, "turn")
+
+    assert "".join(step.text for step in found) == text
+    assert max(held) <= 3 * limits.STEP_CHARS_MAX

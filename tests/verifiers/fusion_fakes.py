@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -106,6 +107,25 @@ class Late:
 class LateSparing(Late):
     def open_async_selected(self, context: Context, wanted: Wanted) -> LateSession:
         return LateSession(FakeSession(self.fake, wanted))
+
+
+class Holding(Fake):
+    """A cheap verifier that speaks of a step only when the one after the next is complete."""
+
+    def open(self, context: Context) -> Any:
+        return HoldingSession(super().open(context))
+
+
+class HoldingSession:
+    def __init__(self, inner: Any) -> None:
+        self.inner, self.held = inner, deque[Outcome]()
+
+    def feed(self, delta: Delta) -> list[Outcome]:
+        self.held.extend(self.inner.feed(delta))
+        return [self.held.popleft() for _ in range(len(self.held) - 2)]
+
+    def close(self) -> list[Outcome]:
+        return [*self.held, *self.inner.close()]
 
 
 def members(*fakes: Fake | Late) -> tuple[Member, ...]:

@@ -8,6 +8,7 @@ more than its share, and the mean share keeps to the budget as often as delta sa
 import asyncio
 import itertools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from verifiers.fusion_fakes import (
     Fake,
+    Holding,
     Late,
     LateSparing,
     Sparing,
@@ -460,3 +462,36 @@ def test_the_command_refuses_a_budget_before_it_opens_anything(tmp_path: Path) -
     result = CliRunner().invoke(command, [*given, "--out", str(tmp_path / "f.json")])
     assert isinstance(result.exception, InputError)
     assert "budget must lie" in str(result.exception)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_cheap_member_that_speaks_late_costs_answers_but_changes_none(late: bool) -> None:
+    cheap, plain = Holding("c"), Fake("c")
+    sparing: Any = LateSparing(Fake("s")) if late else Sparing("s")
+    file = file_of(cheap, sparing, budget=0.9, burst=100)
+    text = text_of(30)
+    expected = run(cascade(file, plain, Sparing("s")), text)
+    made = cascade(file, cheap, sparing)
+    assert run(made, text) == expected
+    if isinstance(made, Verifier):
+        session = made.open(Context())
+        said = [o for c in text for o in session.feed(Delta(text=c))]
+        assert said + session.feed(Delta(ends="turn")) + session.close() == expected
+        assert any(isinstance(o, Score) for o in said)
+
+
+@pytest.mark.parametrize("odd", ["c", "s"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_score_that_is_no_number_is_unknown(odd: str, value: float) -> None:
+    cheap, strong = Fake("c", score=lambda _: 0.5), Fake("s")
+    made = cascade(file_of(cheap, strong, budget=0.9, burst=100), cheap, strong)
+    assert isinstance(made, Verifier)
+    session = made.open(Context())
+    said = Score(value=value, step=1, upto=4)
+    fine = Score(value=0.5, step=1, upto=4)
+    session._cheap = session._strong = None  # type: ignore[attr-defined]
+    choice = session._choice  # type: ignore[attr-defined]
+    choice.hear_cheap([said if odd == "c" else fine])
+    (outcome,) = choice.hear_strong([said if odd == "s" else fine])
+    assert isinstance(outcome, Unknown) and outcome.reason == "out_of_range"
+    assert outcome.detail.startswith(f"{odd}: ")

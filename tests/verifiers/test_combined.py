@@ -455,3 +455,26 @@ def test_a_column_that_another_verifier_gave_is_refused(
     result = CliRunner().invoke(command, [str(data), *given, "--out", str(tmp_path / "f.json")])
     assert isinstance(result.exception, InputError)
     assert "score the data again" in str(result.exception)
+
+
+@pytest.mark.parametrize("kind", ["probability", "real"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_no_number_is_unknown(kind: str, value: float) -> None:
+    class Odd(Fake):
+        def open(self, context: Context) -> Any:
+            return OddSession(value)
+
+    a, b = Fake("a"), Odd("b", kind=kind)
+    made = combined(file_of(a, b), [a, b])
+    assert isinstance(made, Verifier)
+    (said,) = made.open(Context()).feed(Delta(text="One.", ends="turn"))
+    assert isinstance(said, Unknown) and said.reason == "out_of_range"
+    assert said.detail.startswith("b: ")
+
+
+class OddSession:
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def feed(self, delta: Delta) -> list[Outcome]:
+        return [Score(value=self.value, step=1, upto=len(delta.text))]

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from verifiers.linear_worlds import model
 
-from tocsin.errors import InputError
+from tocsin.errors import InputError, SessionMisuse
+from tocsin.limits import CHANNELS_MAX
 from tocsin.model import Channel, Context, Delta, Score
 from tocsin.stream.steps import StepDefinition
 from tocsin.testing.verifiers import check_verifier, generated_text
@@ -211,3 +212,11 @@ def test_a_file_is_served_by_its_task_with_its_own_steps(tmp_path: Path) -> None
 def test_an_unknown_model_is_an_error_that_says_what_there_is(argument: str) -> None:
     with pytest.raises(InputError, match=r"harmful_answer|cannot read"):
         from_spec(argument, None)
+
+
+def test_observed_channels_are_bounded() -> None:
+    session = LinearVerifier(model(observations=True), "x", StepDefinition("turn")).open(Context())
+    seen = [Delta(text="x", channel=Channel("observation", index=i)) for i in range(CHANNELS_MAX)]
+    assert [session.feed(delta) for delta in seen] == [[]] * CHANNELS_MAX
+    with pytest.raises(SessionMisuse, match=f"at most {CHANNELS_MAX}"):
+        session.feed(Delta(text="x", channel=Channel("observation", choice=1)))

@@ -355,3 +355,8 @@ def test_no_pattern_of_a_user_reaches_the_backtracking_engine(
     made = Patterns([Rule(id="mine", pattern="q{1,3}z", rest="[z]", context=("near",))])
     assert [f.rule for f in findings(made, "near qqzzz")] == ["mine"]
     assert not any("q" in pattern for pattern in seen)
+
+
+def test_no_rules_at_all_are_no_verifier_that_calls_everything_safe() -> None:
+    with pytest.raises(InputError, match="without a rule"):
+        Patterns(())

@@ -1,6 +1,7 @@
 """Findings are a function of the text: not of the engine, of the cuts, or of how long it waits."""
 
 import random
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -269,3 +270,20 @@ def test_the_forms_keep_the_promises_that_the_views_build_on() -> None:
             rest = [*form.feed(text[cut:]).starts, *form.close().starts]
             assert all(start >= cut - form.lag_chars for start in rest[:1])
             assert rest == sorted(rest)
+
+
+@pytest.mark.parametrize("names", FORMS, ids="+".join)
+def test_a_huge_delta_takes_no_more_memory_than_a_stream(names: tuple[str, ...]) -> None:
+    verifier = made("re2", names)
+    most = 0
+    session = verifier.open(Context())
+    text = "naïve text that is long, caf\u0301e. " * 2_000
+    feed(verifier, [Delta(text=text[:2_000])])
+    tracemalloc.start()
+    for outcome in session.feed(Delta(text=text)):
+        most = max(most, outcome.upto)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert most > len(text) - verifier.declares.hold_back_chars
+    assert peak < 120 * len(text)

@@ -1,5 +1,6 @@
 """Configurations: what is wrong is said with the file, the key and what to do."""
 
+import json
 import re
 import sys
 import tomllib
@@ -226,3 +227,17 @@ def test_every_configuration_in_the_documentation_can_be_used() -> None:
         for i, block in enumerate(blocks, 1)
     }
     assert len(seen) == 7
+
+
+@pytest.mark.parametrize("value", ["sk-0123456789abcdef", "a b", "KEY=1", "K\0", "x" * 200])
+def test_a_key_in_the_place_of_its_variables_name_is_not_shown(tmp_path: Path, value: str) -> None:
+    path = written(tmp_path, f"api_key_env = {json.dumps(value)}\n" + GOOD)
+    with pytest.raises(InputError, match="no name of an environment variable") as caught:
+        from_spec(path, None)
+    assert value not in str(caught.value)
+
+
+def test_a_file_that_is_named_must_have_a_name(tmp_path: Path) -> None:
+    text = GOOD.replace('"llama_guard"', '"judge"\nprompt_file = "a\\u0000b"')
+    with pytest.raises(InputError, match=r"cannot read guard\.prompt_file"):
+        load(written(tmp_path, text))

@@ -323,3 +323,34 @@ def test_shipped_files_are_those_of_the_manifest() -> None:
     assert set(listed) == here
     for name, digest in listed.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--out", "DATA"], "written over a file that is needed"),
+        (["--out", "m", "--card", "m"], "written over a file that is needed"),
+        (["--out", "m", "--card", "DATA"], "written over a file that is needed"),
+        (["--out", "absent/m"], "no such folder"),
+        (["--out", "m", "--card", "absent/card.md"], "no such folder"),
+        (["--out", "."], "it is a folder"),
+        (["--out", "m" * 300], "File name too long"),
+        (["--out", "\udcff"], "is not UTF-8"),
+        (["--out", "m", "--task", "a\x1b[31m"], "cannot be shown"),
+        (["--out", "m", "--task", "\udcff"], "cannot be shown"),
+        (["--out", "m", "--over-refusal", "nothing=1"], "no file has a column 'nothing'"),
+        (["--out", "m", "--seed", "-1"], "--seed"),
+    ],
+)
+def test_what_could_not_be_written_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = write(tmp_path / "data.jsonl", data(n=20))
+    before = place.read_bytes()
+    given = ["data.jsonl" if one == "DATA" else one for one in given]
+    result = CliRunner().invoke(command, [str(place), *given])
+    assert result.exit_code != 0
+    assert said in str(result.exception) + result.output
+    assert [p.name for p in tmp_path.iterdir()] == ["data.jsonl"]
+    assert place.read_bytes() == before

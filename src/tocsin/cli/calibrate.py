@@ -11,6 +11,7 @@ from tocsin import __version__, calibration_file
 from tocsin.cli import options, show
 from tocsin.cli.terminal import err, json_bytes, out, plain
 from tocsin.errors import CalibrationInfeasible
+from tocsin.evaluation.writing import check_place
 from tocsin.model import Refusal
 from tocsin.risk.calibrate import calibrate
 
@@ -55,6 +56,8 @@ def command(data: str, target: str | None, sign_key: str | None, fit_data: str |
     read = {k: given.pop(k) for k in options.DATA_OPTIONS}
     identity = {k: given.pop(k) for k in options.IDENTITY_OPTIONS}
     plan = options.make_plan(**given)
+    if target is not None:
+        check_place(target, data, *([fit_data] if fit_data else []))
     trajectories = options.read_data(data, **read)
     signal = options.make_signal(data, read["score_column"], identity)
     plan = msgspec.structs.replace(plan, signal=signal)

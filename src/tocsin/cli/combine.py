@@ -12,7 +12,7 @@ from tocsin.cli import options
 from tocsin.cli.terminal import err, json_bytes, number, out, plain, table
 from tocsin.durable import write_whole
 from tocsin.errors import InputError
-from tocsin.evaluation.writing import check_place
+from tocsin.evaluation.writing import check_place, is_utf8
 from tocsin.stream.steps import StepDefinition
 from tocsin.verifiers.contract import AnyVerifier, Declaration
 
@@ -91,6 +91,8 @@ def column_and_spec(option: str, text: str) -> tuple[str, str]:
     column, equals, spec = text.partition("=")
     if not (column and equals and spec):
         raise InputError(f"{option} {text!r}: write COLUMN=SPEC, such as score_b=linear:mine.json")
+    if not is_utf8(text):
+        raise InputError(f"{option} {text!r}: it is not UTF-8, and could not be written down")
     return column, spec
 
 
@@ -111,8 +113,8 @@ def read_scored(
     """Read one column of scores for each member."""
     from tocsin.verifiers.fusion_fit import scored
 
-    if "score" in names:
-        _check_identity(data, made[names.index("score")].declares)
+    for name, one in zip(names, made, strict=True):
+        _check_identity(data, name, one.declares)
     read: dict[str, Any] = {"segment_column": None, "scores": None}
     return scored(
         [options.read_data(data, layout, columns, name, **read) for name in names],
@@ -120,19 +122,17 @@ def read_scored(
     )
 
 
-def _check_identity(data: str, declares: Declaration) -> None:
-    """Refuse a column `score` of which the file says that another verifier gave it."""
-    said = options.identity_in(data)
-    ours = {
-        "verifier": declares.name,
-        "verifier_version": declares.version,
-        "step_definition": str(declares.steps),
-    }
-    for field, value in ours.items():
-        if said.get(field, value) != value:
+def _check_identity(data: str, column: str, declares: Declaration) -> None:
+    """Refuse a column of which the file says that another verifier gave it."""
+    from tocsin.evaluation.identity import read_identity
+
+    signal = declares.signal()
+    for field, said in read_identity(data, column).items():
+        ours = getattr(signal, field)
+        if said != ours:
             raise InputError(
-                f"{data}: its column 'score' is of {field} {said[field]!r}, and {declares.name} "
-                f"now is {value!r}; score the data again"
+                f"{data}: its column {column!r} is of {field} {said!r}, and {declares.name} now "
+                f"is {ours!r}; score the data again"
             )
 
 

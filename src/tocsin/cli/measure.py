@@ -7,6 +7,7 @@ import click
 from tocsin import calibration_file
 from tocsin.cli import options
 from tocsin.cli.terminal import json_bytes, number, out, percent, plain, prose, table
+from tocsin.evaluation.identity import read_identity
 from tocsin.evaluation.measured import Measured, Share, measured
 
 
@@ -23,9 +24,7 @@ def command(calibration: str, data: str, *, as_json: bool, layout: str, columns:
     The data must be new to it. A promise is called broken where the 90 % interval of the realised
     risk lies wholly above epsilon: the data are not drawn like those it was calibrated on.
     """
-    expected = options.identity_in(data) if score_column in {None, "score"} else {}
-    expected = {("kind" if k == "signal" else k): v for k, v in expected.items()}
-    loaded = calibration_file.load(calibration, expected)
+    loaded = calibration_file.load(calibration, {**read_identity(data, score_column)})
     rows = options.read_data(data, layout, columns, score_column, segment_column, scores)
     found = measured(loaded, rows)
     if as_json:
@@ -56,14 +55,14 @@ def _show(one: Measured) -> None:
         ]
     title = f"{what}, epsilon {one.epsilon:g}, bound {one.bound}{at}, statistic {one.statistic}"
     console.print(table(title, heads, rows))
-    delay = f"{percent(one.delay_tokens)} of the tokens of those that are detected"
-    console.print(
-        prose(
-            f"The promise {_VERDICTS[one.promise]}. Alarm after {delay}; over all unsafe outputs "
-            f"{percent(one.saved)} of the tokens are never written. Delay with the undetected as "
-            f"1: {number(one.delay_tokens_all)}.\n"
+    said = f"The promise {_VERDICTS[one.promise]}."
+    if one.delay_tokens is not None:
+        said += (
+            f" Alarm after {percent(one.delay_tokens)} of the tokens of those that are detected; "
+            f"over all unsafe outputs {percent(one.saved)} of the tokens are never written. Delay "
+            f"with the undetected as 1: {number(one.delay_tokens_all)}."
         )
-    )
+    console.print(prose(f"{said}\n"))
 
 
 _NAME_MAX = 34

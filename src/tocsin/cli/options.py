@@ -146,55 +146,24 @@ def make_signal(data: str, score_column: str | None, given: dict[str, str | None
     """Put the identity of the signal together, from the options and from what the file says.
 
     Args:
-        data: the file; one that `tocsin score` wrote says what its column `score` is.
-        score_column: another column that was asked for, of which the file says nothing.
+        data: the file; one that `tocsin score` wrote says whose scores each column holds.
+        score_column: the column that was asked for, if another than `score`.
         given: what the options say, None where they say nothing.
 
     Raises:
         InputError: option and file contradict each other, or the file contradicts itself.
     """
-    from tocsin.evaluation.scored_file import IDENTITY
+    from tocsin.evaluation import identity
 
-    said = identity_in(data) if score_column in {None, "score"} else {}
-    fields = {}
-    for name, field in IDENTITY.items():
-        option, found = given[name], said.get(name)
-        if option is not None and found is not None and option != found:
+    fields = identity.read_identity(data, score_column)
+    for name, field in identity.FIELDS.items():
+        option = given[name]
+        if option is not None and fields.setdefault(field, option) != option:
             raise InputError(
                 f"--{name.replace('_', '-')} {option!r}: {data} says that its scores are of "
-                f"{found!r}; leave the option out, or name another --score-column"
+                f"{fields[field]!r}; leave the option out, or name another --score-column"
             )
-        if (value := option or found) is not None:
-            fields[field] = value
-    if fields.get("kind", "probability") not in {"probability", "real"}:
-        raise InputError(f"{data}: column 'signal' is neither probability nor real")
-    return Signal(**fields)  # type: ignore[arg-type]
-
-
-def identity_in(data: str) -> dict[str, str]:
-    """Return what a file says its scores are; nothing where it lacks one of the columns."""
-    from tocsin.evaluation import cells, files
-    from tocsin.evaluation.scored_file import IDENTITY
-
-    def choose(names: tuple[str, ...]) -> list[str]:
-        return list(IDENTITY) if set(IDENTITY) <= set(names) else []
-
-    if data.lower().endswith(".npz"):
-        return {}
-    try:
-        table = files.load(Path(data), choose, frozenset(IDENTITY))
-    except InputError as e:
-        raise InputError(f"{data}: {e}") from None
-    said = {}
-    for name, column in table.columns.items():
-        found = sorted(set(cells.names(name, column)))
-        if len(found) != 1:
-            raise InputError(
-                f"{data}: column {name!r} holds {len(found)} values; one file is the scores of "
-                "one verifier"
-            )
-        said[name] = found[0]
-    return said
+    return identity.make_signal(data, fields)
 
 
 def make_plan(**choices: Any) -> Plan:

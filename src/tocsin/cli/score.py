@@ -15,8 +15,9 @@ import click
 from tocsin.cli import options
 from tocsin.cli.terminal import err, json_bytes, number, out, plain, progress, table
 from tocsin.errors import InputError
+from tocsin.evaluation.identity import identity_columns
 from tocsin.evaluation.journal import Journal
-from tocsin.evaluation.scored_file import IDENTITY, Result, scored_columns, summary
+from tocsin.evaluation.scored_file import Result, scored_columns, summary
 from tocsin.evaluation.scoring import Scored, Trajectory, score_all, trajectories
 from tocsin.evaluation.texts import ROLES, Texts, read_texts
 from tocsin.evaluation.writing import check_place, check_target, write_columns
@@ -47,10 +48,9 @@ _NAMED = re.compile(r"([A-Za-z_]\w*)=(.+)", re.DOTALL)
 )
 @click.option(
     "--steps",
-    default="turn",
-    show_default=True,
+    default=None,
     help="What a step is: turn (a row of DATA), sentence, line, paragraph, reasoning, "
-    "tokens:K, chars:K.",
+    "tokens:K, chars:K; the first verifier's own where not given.",
 )
 @click.option(
     "--column",
@@ -75,8 +75,8 @@ _NAMED = re.compile(r"([A-Za-z_]\w*)=(.+)", re.DOTALL)
 )
 @click.option("--restart", is_flag=True, help="Begin anew, whatever an earlier run has done.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(data: str, specs: tuple[str, ...], target: str, steps: str, columns: tuple[str, ...],
-            keep: tuple[str, ...], concurrency: int, *, drop_text: bool, categories: bool,
+def command(data: str, specs: tuple[str, ...], target: str, steps: str | None,
+            columns: tuple[str, ...], keep: tuple[str, ...], concurrency: int, *, drop_text: bool, categories: bool,
             restart: bool, as_json: bool) -> None:  # fmt: skip
     """Add a verifier's scores to the labelled text in DATA, for `calibrate` and `evaluate`.
 
@@ -86,23 +86,19 @@ def command(data: str, specs: tuple[str, ...], target: str, steps: str, columns:
     """
     check_target(target)
     check_place(target, data)
-    definition = StepDefinition.parse(steps)
-    made = [(name, make_verifier(spec, definition)) for name, spec in _named(specs)]
-    for _, one in made:
-        if one.declares.steps != definition:
-            raise InputError(
-                f"{one.declares.name} was made for steps {one.declares.steps}; score with "
-                f"--steps {one.declares.steps}"
-            )
-    _check_keep(keep, made)
+    definition, made = _made(specs, steps)
+    _check_columns(keep, made)
     texts = read_texts(data, columns=options.parse_columns(columns), extra=keep)
+    for _, one in made:
+        _check_channels(one.declares, texts)
     work = list(trajectories(texts, definition))
     results, journals = [], []
     for i, (name, one) in enumerate(made):
-        column = "score" if i == 0 else f"score_{name}"
+        column = _column(i, name)
         journal = _journal(target, name, texts, one.declares, restart=restart)
         with journal.writing(), progress(f"{name}: {len(work)} trajectories") as tick:
             results.append(_run(column, one, work, journal, concurrency, tick))
+        _check_result(results[-1], journal)
         journals.append(journal)
     write_columns(
         target, scored_columns(texts, work, results, drop_text=drop_text, split=categories)
@@ -116,7 +112,7 @@ def command(data: str, specs: tuple[str, ...], target: str, steps: str, columns:
     _show(target, summaries, labelled=texts.label is not None)
 
 
-def _named(specs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def _named(specs: Sequence[str]) -> Iterator[tuple[str, str]]:
     seen = set()
     for i, spec in enumerate(specs):
         match = _NAMED.fullmatch(spec)
@@ -129,15 +125,76 @@ def _named(specs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         yield name, match[2] if match else spec
 
 
-def _check_keep(keep: Sequence[str], made: Sequence[tuple[str, AnyVerifier]]) -> None:
-    """Refuse to carry a column over whose place another one takes, or the other way round."""
-    written = {*ROLES, *IDENTITY, "score", *(f"score_{name}" for name, _ in made)}
-    written |= {f"score.{name}" for name in made[0][1].declares.categories}
+def _check_channels(declares: Declaration, texts: Texts) -> None:
+    """Refuse a file that has nothing for a verifier to judge: it would all count as safe."""
+    observed = "observation" in declares.channels and any(texts.obs)
+    if "text" not in declares.channels and not observed:
+        raise InputError(
+            f"{declares.name} judges {', '.join(sorted(declares.channels))}, of which the data has "
+            "nothing; what the model saw is the column obs: name it with --column obs=THEIRS"
+        )
+
+
+def _made(
+    specs: Sequence[str], steps: str | None
+) -> tuple[StepDefinition, list[tuple[str, AnyVerifier]]]:
+    """Make the verifiers, all of the same steps: those asked for, or the first one's own."""
+    definition = None if steps is None else StepDefinition.parse(steps)
+    made: list[tuple[str, AnyVerifier]] = []
+    for name, spec in _named(specs):
+        one = make_verifier(spec, definition)
+        own = one.declares.steps
+        if own != (definition or own):
+            raise InputError(
+                f"{one.declares.name} was made for steps {own}; score with --steps {own}"
+            )
+        definition = own
+        made.append((name, one))
+    return made[0][1].declares.steps, made
+
+
+def _check_result(result: Result, journal: Journal[Scored]) -> None:
+    """Refuse to write a column of nothing, and keep no journal of it."""
+    if any(scored.judged for scored in result.scored):
+        return
+    journal.remove()
+    reasons = sorted({reason for scored in result.scored for reason in scored.unknown})
+    if reasons:
+        why = f"all are unknown: {', '.join(reasons)}"
+        hints = [_HINTS[reason] for reason in reasons if reason in _HINTS]
+        why += f"; {'; '.join(hints)}" if hints else ""
+    else:
+        reads = ", ".join(sorted(result.declares.channels))
+        why = f"it scores {reads}, and the file has none of that (obs is observation)"
+    raise InputError(f"{result.declares.name} has no score for any step: {why}; nothing is written")
+
+
+_HINTS = {
+    "unreachable": "is the server up, and the URL right?",
+    "no_input": "a file of text has no log-probabilities: score where the generator runs",
+    "timeout": "raise the deadline, or ask fewer at once with --concurrency",
+    "refused": "is the key right?",
+}
+
+
+def _check_columns(keep: Sequence[str], made: Sequence[tuple[str, AnyVerifier]]) -> None:
+    """Refuse what would put two columns in one place."""
+    written = [*ROLES, *(f"score.{name}" for name in made[0][1].declares.categories)]
+    for i, (name, one) in enumerate(made):
+        columns = [_column(i, name), *identity_columns(one.declares.signal(), _column(i, name))]
+        if not set(written).isdisjoint(columns):
+            raise InputError(
+                f"--verifier {name}=...: a verifier cannot have this name; use another"
+            )
+        written += columns
     for name in keep:
         if name in written:
-            raise InputError(
-                f"--keep {name!r}: a column of this name is written as it is; rename yours"
-            )
+            raise InputError(f"--keep {name!r}: this name is taken by another column; rename yours")
+
+
+def _column(i: int, name: str) -> str:
+    """Name the column of a verifier's scores."""
+    return f"score_{name}" if i else "score"
 
 
 # ------------------------------------------------------------------------------------------ a run

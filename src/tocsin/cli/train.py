@@ -61,7 +61,8 @@ _CHUNK = 1 << 20
     show_default=True,
     help="Share of the groups that is not touched, to calibrate on.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of the folds.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
+              help="Of the folds.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     data: tuple[str, ...], target: str, columns: tuple[str, ...], card_file: str | None,
@@ -80,6 +81,8 @@ def command(
     from tocsin.verifiers.linear.training import train
 
     steps = str(StepDefinition.parse(given["steps"]))
+    if not given["task"].isprintable():
+        raise InputError(f"--task {given['task']!r}: it holds characters that cannot be shown")
     licences = given["licences"]
     if licences and len(licences) != len(data):
         raise InputError(f"{len(licences)} licences for {len(data)} files; give one for each")
@@ -88,7 +91,7 @@ def command(
         check_place(card_file, *data)
     made = _data(data, options.parse_columns(columns), given)
     files = [
-        File(name=Path(name).name, digest=_digest(name), **_licence(licences, i))
+        File(name=plain(Path(name).name), digest=_digest(name), **_licence(licences, i))
         for i, name in enumerate(data)
     ]
     written = _command_line(data, target, columns, given)
@@ -99,7 +102,7 @@ def command(
             steps=steps,
             features=Features(bits=given["bits"], observations=given["observations"]),
             seed=given["seed"],
-            describe=lambda d, names, m: card(d, names, m, files, given["notes"], written),
+            describe=lambda d, names, m: card(d, names, m, files, plain(given["notes"]), written),
             tick=tick,
         )
     write_whole(target, to_bytes(model))
@@ -124,6 +127,8 @@ def _data(names: Sequence[str], columns: dict[str, str], given: dict[str, Any]) 
         raise InputError(f"--over-refusal {harmless!r}: write COLUMN=VALUE")
     mapped = _mapping(given["categories"])
     parts = [_texts(name, columns, column) for name in names]
+    if column and not any(column in texts.extra for texts in parts):
+        raise InputError(f"--over-refusal {harmless!r}: no file has a column {column!r}")
     several = len(parts) > 1
     groups: dict[tuple[int, str], int] = {}
     group, file, source, category, good, safe = [], [], [], [], [], []
@@ -194,7 +199,7 @@ def _mapping(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _licence(licences: Sequence[str], i: int) -> dict[str, str]:
-    return {"licence": licences[i]} if licences else {}
+    return {"licence": plain(licences[i])} if licences else {}
 
 
 def _digest(name: str) -> str:
@@ -224,7 +229,7 @@ def _command_line(
         ("--seed", [str(given["seed"])]),
     ):
         words += [f"{flag} {shlex.quote(value)}" for value in values]
-    return " \\\n  ".join([*words, *(["--observations"] if given["observations"] else [])])
+    return plain(" \\\n  ".join([*words, *(["--observations"] if given["observations"] else [])]))
 
 
 # ------------------------------------------------------------------------------------- what it says

@@ -121,6 +121,7 @@ def _decoded(raw: bytes, number: int) -> str:
 
 
 def _csv(file: IO[bytes], choose: Choose) -> Table:
+    csv.field_size_limit(limits.LINE_BYTES_MAX)  # a field is no longer than its line
     reader = csv.reader(_lines(file), strict=True)
     try:
         names = tuple(name.strip() for name in next((row for row in reader if row), []))

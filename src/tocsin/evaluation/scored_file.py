@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from tocsin.evaluation.scoring import Piece, Scored, Trajectory, auc
+from tocsin.evaluation.identity import identity_columns
+from tocsin.evaluation.scoring import Piece, Scored, Trajectory
 from tocsin.evaluation.texts import Texts
-from tocsin.model import Signal
 from tocsin.verifiers.contract import Declaration
+from tocsin.verifiers.separation import auc
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,20 +34,6 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     steps_timed: int
 
 
-IDENTITY = {
-    "signal": "kind",
-    "verifier": "verifier",
-    "verifier_version": "verifier_version",
-    "step_definition": "step_definition",
-}
-"""Columns that say what the column `score` is, each with the field of a signal."""
-
-
-def identity_columns(signal: Signal) -> dict[str, str]:
-    """Return the value of each of the columns in `IDENTITY`."""
-    return {column: getattr(signal, field) for column, field in IDENTITY.items()}
-
-
 def scored_columns(
     texts: Texts,
     work: Sequence[Trajectory],
@@ -60,8 +47,8 @@ def scored_columns(
     Args:
         texts: the file.
         work: its trajectories, cut into steps.
-        results: what each verifier said; the first one's scores are the column `score`, and its
-            identity stands beside them.
+        results: what each verifier said; the first one is the column `score`. Whose scores
+            a column holds stands beside it.
         drop_text: leave text and observations out.
         split: add a column ``score.CATEGORY`` for each harm category of the first verifier.
     """
@@ -71,9 +58,9 @@ def scored_columns(
     if split:
         for name in results[0].declares.categories:
             made[f"score.{name}"] = _flat([scored.categories[name] for scored in results[0].scored])
-    signal = results[0].declares.signal()
-    for column, value in identity_columns(signal).items():
-        made[column] = [value] * len(made["step"])
+    for result in results:
+        for column, value in identity_columns(result.declares.signal(), result.column).items():
+            made[column] = [value] * len(made["step"])
     return made
 
 
@@ -159,13 +146,13 @@ def summary(texts: Texts, work: Sequence[Trajectory], result: Result) -> dict[st
         "ms_per_step": 1e3 * result.seconds / result.steps_timed if result.steps_timed else None,
     }
     if texts.label is not None:
-        safe = (texts.label[texts.starts[:-1]] == 1).tolist()
+        safe = texts.label[texts.starts[:-1]] == 1
         picks: dict[str, Callable[[list[float]], float]] = {
             "first": lambda row: row[0],
             "min": lambda row: min(-math.inf if math.isnan(v) else v for v in row),
             "last": lambda row: row[-1],
         }
         for name, pick in picks.items():
-            area = auc([pick(row) for row in values], safe)
+            area = auc(np.array([pick(row) for row in values]), safe)
             made[f"auc_{name}"] = None if math.isnan(area) else area
     return made

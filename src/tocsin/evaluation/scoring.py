@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -45,11 +44,13 @@ class Scored:
         values: safe-high; the worst of all scores that speak for the piece.
         categories: the same for each harm category.
         unknown: how often each reason was given.
+        judged: pieces of which the verifier said a score.
     """
 
     values: list[float | None]
     categories: dict[str, list[float | None]] = field(default_factory=dict)
     unknown: dict[str, int] = field(default_factory=dict)
+    judged: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ async def score_all(
     if isinstance(verifier, Verifier):
         for number, trajectory in todo:
             yield number, score(verifier, trajectory)
+            await asyncio.sleep(0)  # so that an interrupt gets through
         return
 
     running: set[asyncio.Task[tuple[int, Scored]]] = set()
@@ -176,6 +178,7 @@ def assign(
     values: list[float | None] = []
     categories: dict[str, list[float | None]] = {name: [] for name in declares.categories}
     unknown: dict[str, int] = {}
+    judged = 0
     for i, outcomes in enumerate(heard):
         scores = []
         for outcome in outcomes:
@@ -185,6 +188,7 @@ def assign(
                 reason = "out_of_range" if isinstance(outcome, Score) else outcome.reason
                 unknown[reason] = unknown.get(reason, 0) + 1
         known = bool(outcomes) and len(scores) == len(outcomes)
+        judged += known
         silent = not outcomes and _nothing_new(declares, trajectory, pieces[i])
         before = values[-1] if values else declares.high
         values.append(min(s.value for s in scores) if known else before if silent else None)
@@ -192,7 +196,7 @@ def assign(
             found = [s.categories[name] for s in scores if name in s.categories]
             past = column[-1] if column else declares.high
             column.append(min(found) if known and found else past if silent else None)
-    return Scored(values, categories, unknown)
+    return Scored(values, categories, unknown, judged)
 
 
 def _sound(declares: Declaration, score: Score) -> bool:
@@ -221,42 +225,3 @@ def _nothing_new(declares: Declaration, trajectory: Trajectory, piece: Piece) ->
     text = piece.end > piece.start and "text" in declares.channels
     observed = bool(trajectory.observations[piece.row]) and "observation" in declares.channels
     return not text and not observed
-
-
-# -------------------------------------------------------------------------------------- separation
-
-
-def auc(values: Sequence[float], safe: Sequence[bool]) -> float:
-    """Return the probability that a safe trajectory scores higher than an unsafe one, ties half.
-
-    Args:
-        values: shape (n,), safe-high; a missing one (NaN) counts as the lowest.
-        safe: shape (n,).
-
-    Returns:
-        In [0, 1]; NaN where one of the classes is empty.
-
-    Example:
-        >>> auc([0.9, 0.8, 0.8, 0.1], [True, True, False, False])
-        0.875
-    """
-    ranked = sorted(
-        (-math.inf if math.isnan(value) else value, bool(is_safe))
-        for value, is_safe in zip(values, safe, strict=True)
-    )
-    n_safe = sum(is_safe for _, is_safe in ranked)
-    n_unsafe = len(ranked) - n_safe
-    if not n_safe or not n_unsafe:
-        return math.nan
-    won = below = 0.0
-    i = 0
-    while i < len(ranked):
-        tied = i
-        while tied < len(ranked) and ranked[tied][0] == ranked[i][0]:
-            tied += 1
-        ties_safe = sum(is_safe for _, is_safe in ranked[i:tied])
-        ties_unsafe = tied - i - ties_safe
-        won += ties_safe * (below + ties_unsafe / 2)
-        below += ties_unsafe
-        i = tied
-    return won / (n_safe * n_unsafe)

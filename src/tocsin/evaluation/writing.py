@@ -8,6 +8,7 @@ import io
 import math
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -42,15 +43,27 @@ def check_place(path: str | os.PathLike[str], *others: str | os.PathLike[str]) -
         others: files that are read, or written too: none of them may be the same.
 
     Raises:
-        InputError: it is one of the others, a folder, or in a folder that does not exist.
+        InputError: it is one of the others, a folder, or in a folder that does not exist, or its
+            name is not UTF-8.
     """
     shown = repr(os.fspath(path))
+    if not is_utf8(os.fspath(path)):
+        raise InputError(f"cannot write {shown}: the name is not UTF-8; choose another")
     if os.path.realpath(path) in map(os.path.realpath, others):
         raise InputError(f"{shown} would be written over a file that is needed; choose another")
-    if os.path.isdir(path):
+    try:
+        is_folder, has_folder = Path(path).is_dir(), Path(path).parent.is_dir()
+    except OSError as e:
+        raise InputError(f"cannot write {shown}: {e.strerror}") from None
+    if is_folder:
         raise InputError(f"cannot write {shown}: it is a folder; name a file")
-    if not os.path.isdir(os.path.dirname(path) or "."):
+    if not has_folder:
         raise InputError(f"cannot write {shown}: there is no such folder; make it first")
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text from the command line was UTF-8: other bytes become lone surrogates."""
+    return text == text.encode("utf-8", "replace").decode()
 
 
 def write_columns(path: str | os.PathLike[str], columns: Mapping[str, Column]) -> None:

@@ -15,6 +15,7 @@ from tocsin.model import SignalKind
 from tocsin.risk.arithmetic import transform
 from tocsin.risk.trajectories import Trajectories
 from tocsin.risk.vector import VECTOR
+from tocsin.verifiers import separation
 from tocsin.verifiers.combined import SCHEMA as COMBINED
 from tocsin.verifiers.combined import CombinedFile
 from tocsin.verifiers.contract import Declaration
@@ -191,15 +192,9 @@ def auc(data: Scored, values: Floats, among: Bools) -> float:
 
     NaN where a class is empty.
     """
-    from scipy.stats import rankdata
-
     lowest = data.lowest(values)
     used = among & ~np.isnan(lowest)
-    safe = data.safe[used]
-    n, m = int(safe.sum()), int((~safe).sum())
-    if n == 0 or m == 0:
-        return math.nan
-    return float((rankdata(lowest[used])[safe].sum() - n * (n + 1) / 2) / (n * m))
+    return separation.auc(lowest[used], data.safe[used])
 
 
 # --------------------------------------------------------------------------------------- combined

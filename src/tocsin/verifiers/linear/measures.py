@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+
+from tocsin.verifiers import separation
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -17,18 +19,14 @@ _BINS = 10
 
 
 def auc(scores: Floats, safe: Bools) -> float | None:
-    """Return the probability that a safe one scores higher than an unsafe one; None without both.
+    """Return `separation.auc` as a card tells it: rounded, None without both classes.
 
     Example:
         >>> auc(np.array([0.1, 0.4, 0.4, 0.9]), np.array([False, False, True, True]))
         0.875
     """
-    good = int(safe.sum())
-    bad = len(safe) - good
-    if not good or not bad:
-        return None
-    above = float(rankdata(scores)[safe].sum()) - good * (good + 1) / 2
-    return round(above / (good * bad), _DIGITS)
+    found = separation.auc(scores, safe)
+    return None if math.isnan(found) else round(found, _DIGITS)
 
 
 def by_place(scores: Floats, starts: Ints, safe: Bools) -> dict[str, float | None]:

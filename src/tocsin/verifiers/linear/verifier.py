@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tocsin.limits import OBSERVED_CHARS_HELD
+from tocsin.errors import SessionMisuse
+from tocsin.limits import CHANNELS_MAX, OBSERVED_CHARS_HELD
 from tocsin.model import Channel, Context, Delta
 from tocsin.stream.steps import Step, StepDefinition
 from tocsin.verifiers.contract import Declaration
@@ -96,10 +97,14 @@ class _Session(StepwiseSession):
         self._scale = np.array([[h.intercept for h in heads], [h.slope for h in heads]])
         self._reads_observations = model.header.features.observations
         self._choices: dict[int, _Choice] = {}
+        self._observed: set[Channel] = set()
 
     def observe(self, delta: Delta) -> None:
         """Hold observations until the next step."""
         if delta.channel.kind == "observation" and self._reads_observations and delta.text:
+            self._observed.add(delta.channel)
+            if len(self._observed) > CHANNELS_MAX:
+                raise SessionMisuse(f"a response has at most {CHANNELS_MAX} observed channels")
             self._choice(delta.channel).observe(delta)
 
     def judge(self, channel: Channel, step: Step) -> Judgement:
