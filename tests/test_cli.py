@@ -753,3 +753,16 @@ def test_the_demo_refuses_a_folder_that_cannot_be_made(
     assert done.status == 1
     assert done.err.splitlines()[-1].startswith("error: cannot make the folder")
     assert "Traceback" not in done.err
+
+
+def test_what_was_typed_is_made_harmless_before_it_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["tocsin", "calibrate", "a.csv", HOSTILE])
+
+    with pytest.raises(SystemExit) as left:
+        main()
+
+    shown = capsys.readouterr().err
+    assert left.value.code == 2 and "unexpected extra argument" in shown
+    assert not set(HOSTILE) & {"\x1b", "\x07", "\u202e", "\x9b"} & set(shown)

@@ -414,11 +414,11 @@ def test_bad_arguments_are_errors_before_any_work(
 @pytest.mark.usefixtures("toys")
 def test_a_column_of_nothing_is_not_written(tmp_path: Path) -> None:
     source, target = tmp_path / "data.jsonl", tmp_path / "scored.jsonl"
-    columns = {"trajectory_id": ["a", "b"], "step": [1, 1], "label": [1, 0]}
+    columns: dict[str, list[Any]] = {"trajectory_id": ["a", "b"], "step": [1, 1], "label": [1, 0]}
 
     for text, spec, why in (
-        ("plain", "observer", "it scores observation, and the file has none"),
-        ("unknowable", "toy", "all are unknown: failed"),
+        ("plain", "observer", "judges observation, of which the data has nothing"),
+        ("unknowable", "toy", "no score for any step (failed); nothing is written"),
     ):
         write_columns(source, columns | {"text": [text, text]})
         arguments = ["score", str(source), "--verifier", spec, "--out", str(target)]

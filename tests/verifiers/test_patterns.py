@@ -360,3 +360,21 @@ def test_no_pattern_of_a_user_reaches_the_backtracking_engine(
 def test_no_rules_at_all_are_no_verifier_that_calls_everything_safe() -> None:
     with pytest.raises(InputError, match="without a rule"):
         Patterns(())
+
+
+def test_a_file_of_rules_says_which_channels_are_searched(tmp_path: Path) -> None:
+    path = tmp_path / "rules.toml"
+    path.write_text('channels = ["text"]\n', encoding="utf-8")
+    made = from_spec(str(path), None)
+
+    assert made.declares.channels == {"text"}
+    assert made.declares.version != from_spec("", None).declares.version
+    session = made.open(Context())
+    observed = Delta(text="jane@example.com ", channel=Channel("observation"), ends="turn")
+    assert session.feed(observed) == []
+    assert any(o.findings for o in session.feed(Delta(text="jane@example.com ", ends="turn"))
+               if isinstance(o, Score))  # fmt: skip
+
+    path.write_text("channels = []\n", encoding="utf-8")
+    with pytest.raises(InputError, match="would find nothing"):
+        from_spec(str(path), None)

@@ -54,7 +54,7 @@ def command(data: str, cheap: str, strong: str, *, budget: float, delta: float, 
     check_place(target, data)
     pairs = [column_and_spec("--cheap", cheap), column_and_spec("--strong", strong)]
     specs = [spec for _, spec in pairs]
-    definition, made = opened(specs, steps)
+    definition, made = opened(data, specs, steps)
     found = read_scored(data, [column for column, _ in pairs], made, layout, columns)
     file = fit_cascade(
         found,

@@ -64,7 +64,7 @@ def command(data: str, pairs: tuple[str, ...], target: str, steps: str | None, l
 
     check_place(target, data)
     split = [column_and_spec("--score", pair) for pair in pairs]
-    definition, made = opened([spec for _, spec in split], steps)
+    definition, made = opened(data, [spec for _, spec in split], steps)
     found = read_scored(data, [column for column, _ in split], made, layout, columns)
     file = fit_combined(
         found,
@@ -96,11 +96,15 @@ def column_and_spec(option: str, text: str) -> tuple[str, str]:
     return column, spec
 
 
-def opened(specs: Sequence[str], steps: str | None) -> tuple[StepDefinition, list[AnyVerifier]]:
-    """Open the members, to learn who they are."""
+def opened(
+    data: str, specs: Sequence[str], steps: str | None
+) -> tuple[StepDefinition, list[AnyVerifier]]:
+    """Open the members, to learn who they are; steps are those of the data where not given."""
+    from tocsin.evaluation.identity import read_identity
     from tocsin.verifiers.fusion import open_members
 
-    return open_members(specs, None if steps is None else StepDefinition.parse(steps))
+    said = steps or read_identity(data).get("step_definition")
+    return open_members(specs, None if said is None else StepDefinition.parse(said))
 
 
 def read_scored(

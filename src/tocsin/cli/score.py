@@ -76,8 +76,8 @@ _NAMED = re.compile(r"([A-Za-z_]\w*)=(.+)", re.DOTALL)
 @click.option("--restart", is_flag=True, help="Begin anew, whatever an earlier run has done.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(data: str, specs: tuple[str, ...], target: str, steps: str | None,
-            columns: tuple[str, ...], keep: tuple[str, ...], concurrency: int, *, drop_text: bool, categories: bool,
-            restart: bool, as_json: bool) -> None:  # fmt: skip
+            columns: tuple[str, ...], keep: tuple[str, ...], concurrency: int, *,
+            drop_text: bool, categories: bool, restart: bool, as_json: bool) -> None:  # fmt: skip
     """Add a verifier's scores to the labelled text in DATA, for `calibrate` and `evaluate`.
 
     Rows are steps: trajectory_id, step, text, and where there are any obs (what the model saw),
@@ -159,14 +159,11 @@ def _check_result(result: Result, journal: Journal[Scored]) -> None:
         return
     journal.remove()
     reasons = sorted({reason for scored in result.scored for reason in scored.unknown})
-    if reasons:
-        why = f"all are unknown: {', '.join(reasons)}"
-        hints = [_HINTS[reason] for reason in reasons if reason in _HINTS]
-        why += f"; {'; '.join(hints)}" if hints else ""
-    else:
-        reads = ", ".join(sorted(result.declares.channels))
-        why = f"it scores {reads}, and the file has none of that (obs is observation)"
-    raise InputError(f"{result.declares.name} has no score for any step: {why}; nothing is written")
+    hints = [_HINTS[reason] for reason in reasons if reason in _HINTS]
+    raise InputError(
+        f"{result.declares.name} has no score for any step ({', '.join(reasons) or 'no text'}); "
+        f"nothing is written{': ' if hints else ''}{'; '.join(hints)}"
+    )
 
 
 _HINTS = {

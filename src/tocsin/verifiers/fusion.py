@@ -220,7 +220,8 @@ def open_members(
             raise InputError(
                 f"{first.name} scores the channels {', '.join(sorted(first.channels))}, "
                 f"{one.declares.name} {', '.join(sorted(one.declares.channels))}; "
-                "members must score the same ones"
+                "members must score the same ones. `channels` in the rules of patterns and "
+                "onnx:injection:CHANNELS choose them"
             )
     return first.steps, made
 

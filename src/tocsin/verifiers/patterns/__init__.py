@@ -6,7 +6,7 @@ never kept or shown: a finding names a rule and a place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -59,7 +59,12 @@ def from_spec(argument: str, steps: StepDefinition | None) -> Patterns:
     """
     file = read_file(Path(argument)) if argument else RuleFile()
     chosen = effective(file, argument or "the built-in rules")
-    return Patterns(chosen, steps=steps or STEPS, forms=FORMS if file.forms is None else file.forms)
+    return Patterns(
+        chosen,
+        steps=steps or STEPS,
+        forms=FORMS if file.forms is None else file.forms,
+        channels=_CHANNELS if file.channels is None else file.channels,
+    )
 
 
 def rules(argument: str = "") -> tuple[Rule, ...]:
@@ -86,6 +91,7 @@ class Patterns:
         rules: what to look for; the built-in rules where not given.
         steps: what one step is.
         forms: normal forms of the text that are searched besides the text itself.
+        channels: kinds of channels that are searched; a rule may be for fewer.
         engine: ``"hyperscan"``, ``"re2"`` or whichever is there; the findings are the same.
 
     Raises:
@@ -99,11 +105,18 @@ class Patterns:
         *,
         steps: StepDefinition = STEPS,
         forms: Sequence[str] = FORMS,
+        channels: Iterable[ChannelKind] = _CHANNELS,
         engine: Engine = "auto",
     ) -> None:
         used = tuple(builtin() if rules is None else rules)
         if not used:
             raise InputError("patterns without a rule would call any text safe; give one or more")
+        searched = frozenset(channels)
+        if not searched or all(
+            rule.channels and searched.isdisjoint(rule.channels) for rule in used
+        ):
+            raise InputError("patterns: no rule is for any of its channels; it would find nothing")
+        narrowed = sorted(searched) if searched != _CHANNELS else []
         self._names = tuple(forms)
         # Forms are mostly the raw text again and then skipped: no use for a stream of states.
         self._sets = Sets(rule_set(used, engine, fold=False), rule_set(used, "re2", fold=True))
@@ -116,10 +129,10 @@ class Patterns:
         self._severities = {rule.id: VALUES[rule.severity] for rule in used}
         self._declares = Declaration(
             name="patterns",
-            version=digest(used, (*self._names, _SEMANTICS, _stdnum_version())),
+            version=digest(used, (*self._names, *narrowed, _SEMANTICS, _stdnum_version())),
             steps=steps,
             kind="real",
-            channels=_CHANNELS,
+            channels=searched,
             hold_back_chars=_hold_back(self._sets.raw.chars_max, self._names, steps),
             categories=tuple(sorted({rule.category for rule in used})),
         )

@@ -89,11 +89,13 @@ class RuleFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Args:
         forms: normal forms of the text that are searched besides the text itself.
+        channels: kinds of channels that are searched at all; every kind where left out.
         builtin: which built-in rules are used.
         rule: rules of your own.
     """
 
     forms: tuple[str, ...] | None = None
+    channels: tuple[ChannelKind, ...] | None = None
     builtin: Choice = Choice()
     rule: tuple[Rule, ...] = ()
 
