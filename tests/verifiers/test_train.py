@@ -18,6 +18,7 @@ from scipy.optimize import minimize as scipy_minimise
 from verifiers.linear_worlds import data
 
 from tocsin.calibration_file import load as load_calibration
+from tocsin.cli.score import command as scoring
 from tocsin.cli.train import command
 from tocsin.errors import InputError
 from tocsin.evaluation.scoring import score, trajectories
@@ -216,6 +217,19 @@ def test_the_command_writes_a_model_that_scores(tmp_path: Path) -> None:
     assert texts.label is not None
     found = measures.auc(np.array(last, float), texts.label[texts.starts[:-1]] == 1)
     assert found is not None and found > 0.99
+
+
+def test_scoring_what_was_learned_from_is_said_out_loud(tmp_path: Path) -> None:
+    place, model = write(tmp_path / "sea.jsonl", data()), tmp_path / f"sea{ENDING}"
+    assert run(place, "--out", model, "--bits", 12).exit_code == 0
+    again = tmp_path / "again.jsonl"
+    again.write_text(place.read_text() + "\n")
+
+    for source, warned in ((place, True), (again, False)):
+        given = [str(source), "--verifier", f"linear:{model}", "--out", str(tmp_path / "s.csv")]
+        done = CliRunner().invoke(scoring, given)
+        assert done.exit_code == 0, done.output
+        assert ("was trained on this very file" in done.stderr) is warned
 
 
 def test_several_files_are_told_apart(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tocsin.evaluation.identity import identity_columns
 from tocsin.evaluation.journal import Journal
 from tocsin.evaluation.scored_file import Result, scored_columns, summary
 from tocsin.evaluation.scoring import Scored, Trajectory, score_all, trajectories
-from tocsin.evaluation.texts import ROLES, Texts, read_texts
+from tocsin.evaluation.texts import ROLES, Texts, file_digest, read_texts
 from tocsin.evaluation.writing import check_place, check_target, write_columns
 from tocsin.stream.steps import StepDefinition
 from tocsin.verifiers.contract import AnyVerifier, Declaration
@@ -91,6 +91,7 @@ def command(data: str, specs: tuple[str, ...], target: str, steps: str | None,
     texts = read_texts(data, columns=options.parse_columns(columns), extra=keep)
     for _, one in made:
         _check_channels(one.declares, texts)
+    _warn_of_training(data, made)
     work = list(trajectories(texts, definition))
     results, journals = [], []
     for i, (name, one) in enumerate(made):
@@ -151,6 +152,24 @@ def _made(
         definition = own
         made.append((name, one))
     return made[0][1].declares.steps, made
+
+
+def _warn_of_training(data: str, made: Sequence[tuple[str, AnyVerifier]]) -> None:
+    """Say so where a verifier has learned from the very file that it is to score."""
+    learned: dict[str, frozenset[str]] = {
+        one.declares.name: getattr(one, "learned_from", frozenset()) for _, one in made
+    }
+    if not any(learned.values()):
+        return
+    digest = file_digest(data)
+    for name, digests in learned.items():
+        if digest in digests:
+            err().print(
+                f"{plain(name)} was trained on this very file: scores of what it has learned from "
+                "are too good, and a threshold set on them breaks its promise",
+                markup=False,
+                soft_wrap=True,
+            )
 
 
 def _check_result(result: Result, journal: Journal[Scored]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from tocsin.cli import options
 from tocsin.cli.terminal import json_bytes, number, out, plain, progress, table
 from tocsin.durable import write_whole
 from tocsin.errors import InputError
-from tocsin.evaluation.texts import Texts, read_texts
+from tocsin.evaluation.texts import Texts, file_digest, read_texts
 from tocsin.evaluation.writing import check_place
 from tocsin.stream.steps import StepDefinition
 from tocsin.verifiers.taxonomy import BY_ID
@@ -23,13 +23,11 @@ from tocsin.verifiers.taxonomy import BY_ID
 if TYPE_CHECKING:
     from tocsin.verifiers.linear.training import Data
 
-_CHUNK = 1 << 20
-
 
 @click.command("train", short_help="Train a linear verifier on labelled text.")
 @click.argument("data", nargs=-1, required=True)
 @click.option("--out", "target", required=True, metavar="MODEL", help="Write the model here.")
-@click.option("--task", default="custom", show_default=True, help="What it learns, in one word.")
+@click.option("--task", default=None, help="What it learns, in one word; MODEL's name by default.")
 @click.option("--observations", is_flag=True, help="Read the obs column too: tool results.")
 @click.option(
     "--steps", default="turn", show_default=True, help="Step definition it is used with by default."
@@ -81,6 +79,7 @@ def command(
     from tocsin.verifiers.linear.training import train
 
     steps = str(StepDefinition.parse(given["steps"]))
+    given["task"] = given["task"] or _stem(target)
     if not given["task"].isprintable():
         raise InputError(f"--task {given['task']!r}: it holds characters that cannot be shown")
     licences = given["licences"]
@@ -91,7 +90,7 @@ def command(
         check_place(card_file, *data)
     made = _data(data, options.parse_columns(columns), given)
     files = [
-        File(name=plain(Path(name).name), digest=_digest(name), **_licence(licences, i))
+        File(name=plain(Path(name).name), digest=file_digest(name), **_licence(licences, i))
         for i, name in enumerate(data)
     ]
     written = _command_line(data, target, columns, given)
@@ -112,7 +111,13 @@ def command(
         click.echo(json_bytes({"written": target, "digest": model.header.digest,
                                "card": model.header.card}))  # fmt: skip
         return
-    _show(target, model.header.digest, model.header.card)
+    _show(target, model.header.digest, model.header.card, given["share"])
+
+
+def _stem(target: str) -> str:
+    """Return what the name of a file begins with, as far as it is made of letters and digits."""
+    word = re.match(r"[\w-]*", Path(target).name)
+    return word[0] if word and word[0].isprintable() and word[0] else "custom"
 
 
 # --------------------------------------------------------------------------------------- the data
@@ -202,14 +207,6 @@ def _licence(licences: Sequence[str], i: int) -> dict[str, str]:
     return {"licence": plain(licences[i])} if licences else {}
 
 
-def _digest(name: str) -> str:
-    state = hashlib.sha256()
-    with Path(name).open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            state.update(chunk)
-    return state.hexdigest()
-
-
 def _command_line(
     data: Sequence[str], target: str, columns: Sequence[str], given: dict[str, Any]
 ) -> str:
@@ -235,8 +232,11 @@ def _command_line(
 # ------------------------------------------------------------------------------------- what it says
 
 
-def _show(target: str, digest: str, card: dict[str, Any]) -> None:
+def _show(target: str, digest: str, card: dict[str, Any], share: float) -> None:
     console = out()
+    n, unsafe = (sum(d[name] for d in card["data"]) for name in ("trajectories", "unsafe"))
+    held = f"; {share:.0%} of the groups are held out" if share else ""
+    console.print(f"Learned from {n} trajectories, {unsafe} of them unsafe{held}.", markup=False)
     inside = card["in_domain"]
     console.print(table(
         "AUC out of fold, groups kept together (a safe one scores higher than an unsafe one)",
@@ -272,3 +272,9 @@ def _show(target: str, digest: str, card: dict[str, Any]) -> None:
             f"harmless prompts are flagged at {refusal['threshold']:.4f}.", markup=False
         )  # fmt: skip
     console.print(f"Written {plain(target)}, digest {digest[:16]}.", markup=False)
+    console.print(
+        f"next: tocsin score FRESH --verifier linear:{plain(target)} --out scored.parquet, where "
+        "FRESH has none of these groups",
+        markup=False,
+        soft_wrap=True,
+    )

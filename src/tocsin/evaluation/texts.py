@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -104,6 +105,12 @@ def read_texts(
         return _texts(table, wanted, more)
     except InputError as e:
         raise InputError(f"{shown}: {e}") from None
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _texts(table: Table, wanted: Mapping[str, str], more: Sequence[str]) -> Texts:

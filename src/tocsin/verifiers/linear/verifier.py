@@ -50,6 +50,11 @@ class LinearVerifier:
         """The model, with its card."""
         return self._model
 
+    @property
+    def learned_from(self) -> frozenset[str]:
+        """SHA-256 of the files that it was trained on, in hexadecimal digits."""
+        return frozenset(str(d["digest"]) for d in self._model.header.card.get("data", []))
+
     def open(self, context: Context) -> StepwiseSession:  # noqa: ARG002 - the contract gives it
         """Begin with a new response."""
         return _Session(self._declares, self._model)
