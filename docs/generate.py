@@ -302,6 +302,8 @@ MEANINGS: dict[str, str] = {
     "DataSummary.segments": "by segment, two counts: safe and unsafe trajectories.",
 }
 """What the docstrings leave out; a docstring that says it wins."""
+    if isinstance(value, frozenset):  # in one order, whatever the hash seed
+        return f"frozenset({{{', '.join(repr(v) for v in sorted(value))}}})"
 
 
 def calibration_page() -> str:
