@@ -263,6 +263,8 @@ def _field_default(field: msgspec.structs.FieldInfo) -> str:
 
 
 def _default(value: Any) -> str:
+    if isinstance(value, frozenset):  # in one order, whatever the hash seed
+        return f"frozenset({{{', '.join(repr(v) for v in sorted(value))}}})"
     if callable(value):
         return str(value.__name__)
     if isinstance(value, msgspec.Struct) and value == type(value)():
@@ -302,8 +304,6 @@ MEANINGS: dict[str, str] = {
     "DataSummary.segments": "by segment, two counts: safe and unsafe trajectories.",
 }
 """What the docstrings leave out; a docstring that says it wins."""
-    if isinstance(value, frozenset):  # in one order, whatever the hash seed
-        return f"frozenset({{{', '.join(repr(v) for v in sorted(value))}}})"
 
 
 def calibration_page() -> str:
