@@ -303,13 +303,31 @@ def test_a_shipped_model_has_a_card_that_says_whose_data_it_is(name: str) -> Non
 
 
 @pytest.mark.slow
-def test_training_a_shipped_model_again_gives_the_same_digest(tmp_path: Path) -> None:
+def test_training_a_shipped_model_again_gives_the_same_model(tmp_path: Path) -> None:
+    """To the last bit on a processor like the one it was trained on, nearly so on any other.
+
+    NumPy's exponential differs in the last bit between instruction sets, and so may the last of six
+    digits of a slope, or a weight that lies halfway between two whole numbers.
+    """
     if "TOCSIN_DATA" not in os.environ:
         pytest.skip("set TOCSIN_DATA to the folder that holds bigbench_mistake.parquet")
     script = Path(__file__).parents[2] / "benchmarks" / "linear_weights.py"
     subprocess.run([sys.executable, script, tmp_path, "reasoning_error"], check=True)
-    made = load(tmp_path / f"reasoning_error{ENDING}").header.digest
-    assert made == from_spec("reasoning_error", None).model.header.digest
+    made = load(tmp_path / f"reasoning_error{ENDING}")
+    shipped_one = from_spec("reasoning_error", None).model
+    apart = made.weights.astype(int) - shipped_one.weights
+    assert np.abs(apart).max() <= 1 and np.count_nonzero(apart) <= made.weights.size / 1000
+    for head, other in zip(made.header.heads, shipped_one.header.heads, strict=True):
+        assert head.slope == pytest.approx(other.slope, rel=1e-3)
+        assert head.intercept == pytest.approx(other.intercept, rel=1e-3, abs=1e-3)
+    for name in ("first", "min", "last"):
+        found, said = (m.header.card["in_domain"][name] for m in (made, shipped_one))
+        assert found == pytest.approx(said, abs=1e-3)
+    if (
+        np.array_equal(apart, np.zeros_like(apart))
+        and made.header.heads == shipped_one.header.heads
+    ):
+        assert made.header.digest == shipped_one.header.digest
 
 
 def test_the_demonstration_calibration_fits_the_model_it_comes_with() -> None:
