@@ -29,7 +29,7 @@ from verifiers.fusion_fakes import (
     world,
 )
 
-from tocsin.cli.cascade import command
+from tocsin.cli.main import cli
 from tocsin.errors import InputError
 from tocsin.model import Context, Delta, Outcome, Score, Unknown
 from tocsin.testing.verifiers import check_verifier
@@ -445,21 +445,21 @@ def test_the_command_fits_writes_and_says_what_is_promised(
     labelled(data)
     given = [str(data), "--cheap", "score_c=fake:c", "--strong", "score_s=fake:s"]
     given += ["--budget", "0.3", "--out", str(target)]
-    result = CliRunner().invoke(command, given, catch_exceptions=False)
+    result = CliRunner().invoke(cli, ["cascade", *given], catch_exceptions=False)
     assert result.exit_code == 0
     assert "at most 30.0 % with probability 0.9, and never more than 1 + 0.3 x" in result.stdout
     assert "calibrate on other groups" in result.stderr
     assert "cannot leave steps out" not in result.stderr
     assert registry.verifier(f"cascade:{target}").declares.name == "cascade(c, s)"
     fakes["s"] = Fake("s")
-    assert "s cannot leave steps out" in CliRunner().invoke(command, given).stderr
-    told = json.loads(CliRunner().invoke(command, [*given, "--json"]).stdout)
+    assert "s cannot leave steps out" in CliRunner().invoke(cli, ["cascade", *given]).stderr
+    told = json.loads(CliRunner().invoke(cli, ["cascade", *given, "--json"]).stdout)
     assert told["spares"] is False and told["file"]["budget"] == 0.3
 
 
 def test_the_command_refuses_a_budget_before_it_opens_anything(tmp_path: Path) -> None:
     given = ["none.csv", "--cheap", "a=fake:c", "--strong", "b=fake:s", "--budget", "1"]
-    result = CliRunner().invoke(command, [*given, "--out", str(tmp_path / "f.json")])
+    result = CliRunner().invoke(cli, ["cascade", *given, "--out", str(tmp_path / "f.json")])
     assert isinstance(result.exception, InputError)
     assert "budget must lie" in str(result.exception)
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from verifiers.fusion_fakes import Fake, Late, declared, hashed, members, text_of, world
 
-from tocsin.cli.combine import command
+from tocsin.cli.main import cli
 from tocsin.errors import InputError
 from tocsin.limits import FUSION_MEMBERS_MAX
 from tocsin.model import Context, Delta, Finding, Outcome, Score, Unknown
@@ -412,11 +412,13 @@ def test_the_command_fits_writes_and_warns(tmp_path: Path, fakes: dict[str, Fake
     data, target = tmp_path / "scored.csv", tmp_path / "both.json"
     labelled(data)
     given = [str(data), "--score", "score_a=fake:a", "--score", "score_b=fake:b"]
-    result = CliRunner().invoke(command, [*given, "--out", str(target)], catch_exceptions=False)
+    result = CliRunner().invoke(
+        cli, ["combine", *given, "--out", str(target)], catch_exceptions=False
+    )
     assert result.exit_code == 0
     assert "calibrate on other groups" in result.stderr
     assert registry.verifier(f"combined:{target}").declares.name == "combined(a, b)"
-    again = CliRunner().invoke(command, [*given, "--out", str(target), "--json"])
+    again = CliRunner().invoke(cli, ["combine", *given, "--out", str(target), "--json"])
     told = json.loads(again.stdout)
     assert told["file"]["data"]["n"] == 120
     assert told["version"] == registry.verifier(f"combined:{target}").declares.version
@@ -435,7 +437,9 @@ def test_the_command_refuses_what_it_cannot_read(
 ) -> None:
     data = tmp_path / "scored.csv"
     labelled(data)
-    result = CliRunner().invoke(command, [str(data), *given, "--out", str(tmp_path / "f.json")])
+    result = CliRunner().invoke(
+        cli, ["combine", str(data), *given, "--out", str(tmp_path / "f.json")]
+    )
     assert isinstance(result.exception, InputError)
     assert said in str(result.exception)
 
@@ -452,7 +456,9 @@ def test_a_column_that_another_verifier_gave_is_refused(
     ]
     data.write_text("\n".join(lines) + "\n")
     given = ["--score", "score=fake:a", "--score", "score_b=fake:b"]
-    result = CliRunner().invoke(command, [str(data), *given, "--out", str(tmp_path / "f.json")])
+    result = CliRunner().invoke(
+        cli, ["combine", str(data), *given, "--out", str(tmp_path / "f.json")]
+    )
     assert isinstance(result.exception, InputError)
     assert "score the data again" in str(result.exception)
 

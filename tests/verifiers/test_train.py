@@ -18,8 +18,7 @@ from scipy.optimize import minimize as scipy_minimise
 from verifiers.linear_worlds import data
 
 from tocsin.calibration_file import load as load_calibration
-from tocsin.cli.score import command as scoring
-from tocsin.cli.train import command
+from tocsin.cli.main import cli
 from tocsin.errors import InputError
 from tocsin.evaluation.scoring import score, trajectories
 from tocsin.evaluation.texts import read_texts
@@ -72,7 +71,7 @@ def write(place: Path, made: Data) -> Path:
 
 
 def run(*words: object) -> Result:
-    return CliRunner().invoke(command, [str(word) for word in words])
+    return CliRunner().invoke(cli, ["train", *[str(word) for word in words]])
 
 
 def test_what_can_be_learned_is_learned_and_told_on_unseen_sources_too() -> None:
@@ -227,7 +226,7 @@ def test_scoring_what_was_learned_from_is_said_out_loud(tmp_path: Path) -> None:
 
     for source, warned in ((place, True), (again, False)):
         given = [str(source), "--verifier", f"linear:{model}", "--out", str(tmp_path / "s.csv")]
-        done = CliRunner().invoke(scoring, given)
+        done = CliRunner().invoke(cli, ["score", *given])
         assert done.exit_code == 0, done.output
         assert ("was trained on this very file" in done.stderr) is warned
 
@@ -381,7 +380,7 @@ def test_what_could_not_be_written_is_refused_before_any_work(
     place = write(tmp_path / "data.jsonl", data(n=20))
     before = place.read_bytes()
     given = ["data.jsonl" if one == "DATA" else one for one in given]
-    result = CliRunner().invoke(command, [str(place), *given])
+    result = CliRunner().invoke(cli, ["train", str(place), *given])
     assert result.exit_code != 0
     assert said in str(result.exception) + result.output
     assert [p.name for p in tmp_path.iterdir()] == ["data.jsonl"]
