@@ -276,7 +276,7 @@ def _quality(
     rows: list[Row] = []
     for entity, ids in ENTITIES.items():
         for who, answer in told.items():
-            if "detect-secrets" in who:
+            if who.startswith(("detect-secrets", "llm-guard")):  # they look for secrets alone
                 continue
             ours = who.startswith("tocsin")
             names = set(ids) if ours else {entity}
