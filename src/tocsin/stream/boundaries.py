@@ -122,7 +122,7 @@ class _Scan:
         self._seen = 0
 
     def _end(self, text: str, at: int, *, final: bool) -> int | None:
-        """Return where the step ends if this candidate ends it, 0 if not, None if not sure."""
+        """Where the step ends, 0 if not here, None if unsure; every subclass defines this."""
         raise NotImplementedError
 
 

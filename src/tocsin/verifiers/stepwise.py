@@ -112,7 +112,10 @@ class StepwiseSession:
         return list(self._outcomes(self._cutter.close()))
 
     def judge(self, channel: Channel, step: Step) -> Judgement | NoJudgement:
-        """Judge the response up to and with this step; the work is linear in the step."""
+        """Judge the response up to and with this step; every subclass defines this.
+
+        The work is linear in the step.
+        """
         raise NotImplementedError
 
     def observe(self, delta: Delta) -> None:

@@ -93,6 +93,7 @@ class Chat(Dialect, frozen=True, kw_only=True):
         return {}
 
     def _said(self, choice: _Choice) -> Said:
+        """Read one answer; every dialect defines this."""
         raise NotImplementedError
 
 
@@ -238,9 +239,11 @@ class _Prompted(Chat, frozen=True, kw_only=True):
         ]
 
     def _task(self) -> str:
+        """Say what is to be judged; every judge defines this."""
         raise NotImplementedError
 
     def _form(self) -> str:
+        """Say how to answer; every judge defines this."""
         raise NotImplementedError
 
 

@@ -43,11 +43,11 @@ class Dialect(
         return ""
 
     def request(self, model: str, cases: Sequence[Case]) -> dict[str, Any]:
-        """Give the request's body."""
+        """Give the request's body; every dialect defines this."""
         raise NotImplementedError
 
     def read(self, body: bytes, cases: Sequence[Case]) -> list[Said]:
-        """Read an answer: one judgement for each case, none of them by guesswork."""
+        """Read one judgement for each case, none by guesswork; every dialect defines it."""
         raise NotImplementedError
 
 
