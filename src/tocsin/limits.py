@@ -201,3 +201,160 @@ of itself would mean nothing."""
 
 LINEAR_HEAD_UNSAFE_MIN: int = 50
 """Fewest unsafe trajectories of a harm category for which a head of its own is trained."""
+
+# ------------------------------------------------------- server-sent events and chat completions
+
+SSE_EVENT_BYTES_MAX: int = 8 * 1024 * 1024
+"""Longest server-sent event that is read, and longest line of one: the last event of a response may
+repeat all of its text, and the first one the instructions that came with the request."""
+
+SSE_NAME_BYTES_MAX: int = 128
+"""Longest name of a server-sent event; the longest of today's APIs has about 60 characters."""
+
+IDENTIFIER_CHARS_MAX: int = 256
+"""Longest identifier, model or tool name that is passed on; real ones stay below 128."""
+
+CHOICES_MAX: int = 16
+"""Most answers to one request: each is watched and held back by itself. OpenAI allows 128, and
+hardly anybody asks for more than five."""
+
+MESSAGES_MAX: int = 10_000
+"""Most messages of one request, and most parts of one message."""
+
+TOOLS_MAX: int = 1_024
+"""Most tools of one request; OpenAI allows 128."""
+
+DOCUMENTS_MAX: int = 1_024
+"""Most retrieved documents of one request."""
+
+TOP_TOKENS_MAX: int = 20
+"""Most alternatives at one place whose log-probabilities are read: what OpenAI gives at most."""
+
+# ------------------------------------------------------------------------------ guarded responses
+
+FEED_CHARS: int = 32
+"""Characters of a channel that are checked together. The grid is fixed to the text, so that chunks
+change nothing; eight tokens share the cost of one look."""
+
+HELD_CHARS_MAX: int = 4_194_304
+"""Most characters of one response that wait to be shown: the longest answers of today's models have
+a tenth of it."""
+
+ALARMS_KEPT: int = 64
+"""Alarms of one response that are told one by one; later ones are counted."""
+
+APPEALS_MAX: int = 4
+"""Times that one response is taken to a stronger verifier or a person: each reads all of it, so
+that more would cost time quadratic in its length."""
+
+APPEAL_DEADLINE_MS_MAX: int = 600_000
+"""Longest time that a paused stream may wait for a decision."""
+
+MARKER_CHARS_MAX: int = 64
+"""Longest marker that stands for masked text."""
+
+# ------------------------------------------------------------------------- Anthropic messages
+
+MESSAGES_SIGNATURE_CHARS_MAX: int = 1_048_576
+"""Longest signature of a thinking block: where the thinking is not shown, it holds all of it,
+encrypted; a hundred thousand tokens of it are half of this."""
+
+MESSAGES_JSON_DEPTH_MAX: int = 128
+"""How deep a request, or the arguments of a tool call, may be nested: the official client cannot
+read arguments nested deeper than 200."""
+
+# --------------------------------------------------------------------------- OpenAI responses
+
+RESPONSES_BLOCKS_MAX: int = 4_096
+"""Most items of one answer, most parts of all of them together, and most entries of one list in it.
+A long agentic answer has some hundreds."""
+
+RESPONSES_CHARS_MAX: int = 16_777_216
+"""Most characters of one answer that are read, all channels together: four times what may wait, and
+more than forty times the longest answer of today's models."""
+
+RESPONSES_OPAQUE_CHARS_MAX: int = 4_194_304
+"""Longest `encrypted_content` of a reasoning item that is passed on: a hundred thousand tokens of
+thinking take a tenth of it."""
+
+RESPONSES_JSON_DEPTH_MAX: int = 64
+"""How deep the parts of an input item of another type are searched for text."""
+
+# -------------------------------------------------------------------- configuration of the gateway
+
+GATEWAY_CONFIG_BYTES_MAX: int = 1_048_576
+"""Largest configuration file of the gateway: five thousand tenants take about half of it."""
+
+GATEWAY_CONFIG_NODES_MAX: int = 100_000
+"""Most values in such a file, those behind aliases counted each time: what aliases of aliases of
+aliases would become has no end."""
+
+GATEWAY_CONFIG_DEPTH_MAX: int = 32
+"""How deep such a file may be nested; a real one has six levels."""
+
+GATEWAY_COMPLAINTS_MAX: int = 20
+"""Errors of one configuration that are told at once; the rest shows when these are mended."""
+
+GATEWAY_WAIT_MS_MAX: int = 3_600_000
+"""Longest deadline in a configuration; a reader who waits longer than an hour has gone."""
+
+GATEWAY_STREAMS_MAX: int = 1_000_000
+"""Most requests under way at once that a configuration may allow; memory ends before."""
+
+GATEWAY_BODY_BYTES_MAX: int = 256 * 1024 * 1024
+"""Largest request body that a configuration may allow: a dozen large images."""
+
+REPLACEMENT_CHARS_MAX: int = 4_096
+"""Longest text that stands in the place of a stopped response."""
+
+# ------------------------------------------------------------------------- gateway: the data path
+
+UPSTREAM_READ_BYTES: int = 16_384
+"""Bytes of an upstream's answer that may wait to be read; at twice as many the socket is not read
+any more. A frame has two hundred."""
+
+UPSTREAM_SOCKET_BYTES: int = 65_536
+"""Room that the kernel is asked to keep for an upstream's bytes that nobody has read."""
+
+CLIENT_WRITE_BYTES: int = 32_768
+"""Bytes that may wait in the process for a client to read; beyond that the stream pauses."""
+
+CLIENT_SOCKET_BYTES: int = 65_536
+"""Room that the kernel is asked to keep for a client's bytes that it has not read."""
+
+UPSTREAM_BODY_BYTES_MAX: int = 32 * 1024 * 1024
+"""Longest answer that is read in one piece: a hundred thousand tokens with log-probabilities."""
+
+UPSTREAM_ERROR_BYTES_MAX: int = 65_536
+"""Most bytes that are read of an upstream's error, to find its code."""
+
+UPSTREAM_POOL_MS: int = 4_000
+"""How long an idle connection to an upstream is kept: less than the five seconds after which some
+serving engines close theirs, so that no request meets a connection that is just being closed."""
+
+UPSTREAM_LINGER_MS: int = 250
+"""How long an upstream that has said all may take to end its body, before it is closed."""
+
+TICK_MS: int = 200
+"""How often open streams are looked at for silence: one timer for all of them."""
+
+SLICE_CHARS: int = 4_096
+"""Text that is checked in one go: two to three milliseconds, then other streams have their turn."""
+
+INPUT_CHANNELS_MAX: int = 200
+"""Messages of a request that are checked as texts of their own; older ones are joined by role."""
+
+OBSERVED_MAX: int = 64
+"""Texts that the generator saw since the last answer of a conversation; the rest is joined."""
+
+CONVERSATIONS_MAX: int = 10_000
+"""Conversations whose trajectories are kept; the one that was silent longest is forgotten first."""
+
+CONVERSATION_IDLE_S: float = 3_600.0
+"""Silence after which a conversation is forgotten."""
+
+RECEIPTS_WAITING_MAX: int = 1_024
+"""Receipts that wait to be written; a disk that is so far behind loses the next ones."""
+
+VERIFIER_THREADS_MAX: int = 64
+"""Most threads on which verifiers are run that would block the loop."""

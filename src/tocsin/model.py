@@ -329,3 +329,36 @@ class Unknown(msgspec.Struct, frozen=True, kw_only=True, tag="unknown"):
 
 Outcome = Score | Unknown
 """What a verifier gives for a step."""
+
+
+# ------------------------------------------------------------------------------ what is done
+
+Intervention = Literal[
+    "allow", "shadow", "mask", "escalate", "require_approval", "fallback", "replace", "halt"
+]
+"""What an alarm does, from the mildest to the strictest.
+
+allow: nothing, and it is no alarm. shadow: it is recorded, the reader sees everything. mask: the
+place is shown as a marker. escalate: the stream pauses, a stronger verifier decides.
+require_approval: the stream pauses, a person decides. fallback: another model answers anew.
+replace: the response ends with a configured text. halt: it ends here.
+"""
+
+INTERVENTIONS: tuple[Intervention, ...] = (
+    "allow", "shadow", "mask", "escalate", "require_approval", "fallback", "replace", "halt"
+)  # fmt: skip
+
+Mode = Literal["enforce", "observe"]
+"""Whether a policy acts, or only records what it would have done."""
+
+Hold = Literal["window", "end_of_stream", "optimistic"]
+"""What the reader waits for. window: until no check can still object to a character. end_of_stream:
+for the whole response. optimistic: for nothing; what is shown was not checked before."""
+
+Phase = Literal["before_first_byte", "mid_stream", "after_end"]
+"""Where a response is: nothing was sent, something was, or its end was."""
+
+GuardStatus = Literal["ok", "degraded", "bypassed"]
+"""How well what was shown was checked. ok: all of it, by every check, before it was shown.
+degraded: some check gave no result for some of it. bypassed: some of it was shown that no check
+had cleared."""

@@ -1,0 +1,1 @@
+"""The data plane: requests in, upstream called, responses out under guard."""

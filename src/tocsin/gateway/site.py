@@ -1,0 +1,153 @@
+"""Everything that a configuration names, ready for use: what a request is answered with."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from tocsin.guarding.plan import Check, Guard
+from tocsin.stream.events import Api
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upstream:
+    """A model behind a URL.
+
+    Args:
+        name: as the configuration calls it.
+        url: up to and with the version, without a final slash: ``https://models.example/v1``.
+        speaks: which APIs it offers.
+        key: sent as the API's own kind of credential; never shown.
+        headers: sent with each request; never shown.
+        connect_ms, first_ms, idle_ms: longest wait for a connection, for the answer's headers, and
+            between two pieces of it.
+    """
+
+    name: str
+    url: str
+    speaks: frozenset[Api]
+    key: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    connect_ms: int = 10_000
+    first_ms: int = 120_000
+    idle_ms: int = 60_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fallback:
+    """Who answers anew where a policy says ``fallback``.
+
+    Args:
+        upstream, model: whom to ask.
+    """
+
+    upstream: Upstream
+    model: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """The way of a request: to which model, under which policy.
+
+    Args:
+        name: as the configuration calls it.
+        models: patterns of the models asked for, as in ``gpt-*``.
+        upstream: who answers.
+        model: the name that the upstream gets; None for the one asked for.
+        guard: for the response.
+        input: for the request; None where it is not checked.
+        stronger: who hears escalations.
+        fallback: who answers anew.
+        approval_ms: how long a person may take.
+        conversations: a trajectory is all responses of one conversation, not each of them.
+    """
+
+    name: str
+    models: tuple[str, ...]
+    upstream: Upstream
+    model: str | None
+    guard: Guard
+    input: Guard | None = None
+    stronger: Check | None = None
+    fallback: Fallback | None = None
+    approval_ms: int = 60_000
+    conversations: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tenant:
+    """Whose requests these are.
+
+    Args:
+        name: as the configuration calls it.
+        keys: SHA-256 of each API key, in hexadecimal digits.
+        routes: names of the routes that it may use; all of them where empty.
+        streams_max: its requests under way at once.
+    """
+
+    name: str
+    keys: tuple[str, ...] = field(repr=False)
+    routes: frozenset[str] = frozenset()
+    streams_max: int = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A configuration, ready for use. A reload makes a new one; open responses keep theirs.
+
+    Args:
+        routes: tried in this order.
+        tenants: who may ask. Nobody, where there are none and `open_to_all` is False.
+        open_to_all: no key is asked for; for a gateway that only this machine reaches.
+        receipts: the folder for receipts; None where they go to the log alone.
+        digest: of the configuration, without its secrets.
+        host, port: where to listen.
+        streams_max: requests under way at once.
+        body_bytes_max: of a request.
+        keep_alive_ms: a comment goes out after so long a silence.
+        header_ms, body_ms: how long a client may take to send them.
+        stalled_ms: how long a client may read nothing while there is something to read.
+        drain_ms: how long open responses may go on after the order to stop.
+    """
+
+    routes: tuple[Route, ...]
+    tenants: tuple[Tenant, ...] = ()
+    open_to_all: bool = False
+    receipts: Path | None = None
+    digest: str = ""
+    host: str = "127.0.0.1"
+    port: int = 8080
+    streams_max: int = 4_000
+    body_bytes_max: int = 8 * 1024 * 1024
+    keep_alive_ms: int = 15_000
+    header_ms: int = 10_000
+    body_ms: int = 30_000
+    stalled_ms: int = 30_000
+    drain_ms: int = 30_000
+
+    def tenant(self, key: str | None) -> Tenant | None:
+        """Return whose key this is; every stored hash is compared, in constant time."""
+        if self.open_to_all:
+            return Tenant(name="local", keys=())
+        if not key:
+            return None
+        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+        found = None
+        for tenant in self.tenants:
+            for known in tenant.keys:
+                if hmac.compare_digest(known, digest):
+                    found = tenant
+        return found
+
+    def route(self, tenant: Tenant, model: str) -> Route | None:
+        """Return the first route for a model that a tenant may use."""
+        for route in self.routes:
+            if tenant.routes and route.name not in tenant.routes:
+                continue
+            if any(fnmatchcase(model, pattern) for pattern in route.models):
+                return route
+        return None

@@ -1,0 +1,1 @@
+"""One response under guard: events in, what may be shown out."""

@@ -1,0 +1,180 @@
+"""What comes out of a guarded response, and in which order.
+
+Each channel has a window; each window stands in a lane, behind what was written before it. In chat
+every channel has a lane of its own; where blocks must follow each other there is one lane for all.
+Tool calls, and what ends a choice, wait until the whole response is cleared.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import msgspec
+
+from tocsin.guarding.receipt import ChannelRecord
+from tocsin.guarding.running import Running
+from tocsin.model import Channel, Hold
+from tocsin.stream.events import Began, Blocked, Done, Event, Opened, Sealed, Spent, Stopped, Wrote
+from tocsin.stream.window import Window
+
+EVERYTHING = 2**62
+"""Cleared up to here: all that may ever come."""
+
+
+@dataclass
+class _Span:
+    """Text of a window up to an offset, in its place in a lane."""
+
+    window: ChannelWindow
+    end: int
+
+
+Lane = deque[_Span | Began | Sealed]
+
+
+class ChannelWindow(Window):
+    """A window with its place and its readers.
+
+    Args:
+        channel: which one.
+        lane: where it stands.
+        readers: the checks that score it.
+        checks: how many there are in all.
+    """
+
+    def __init__(self, channel: Channel, lane: Lane, readers: list[Running], checks: int) -> None:
+        super().__init__(channel, checks)
+        self.lane = lane
+        self.readers = readers
+        self.whole = channel.kind == "tool_arguments"
+        read = {r.index for r in readers}
+        self.cleared = [0 if i in read else EVERYTHING for i in range(checks)]
+        self.parts: list[str] = []  # all of it, where an appeal may need it
+
+    def lose(self, reader: Running) -> None:
+        """A check reads it no more."""
+        if reader in self.readers:
+            self.readers.remove(reader)
+            self.cleared[reader.index] = EVERYTHING
+
+    def record(self) -> ChannelRecord:
+        """Say what became of it."""
+        return ChannelRecord(
+            kind=self.channel.kind,
+            choice=self.channel.choice,
+            index=self.channel.index,
+            received=self.received,
+            scanned=self.fed if self.readers else 0,
+            released=self.released,
+            masked=self.masked,
+            shown=self.shown,
+            shown_sha256=self.digest,
+        )
+
+
+class Outlet:
+    """The way out.
+
+    Args:
+        hold: what the reader waits for.
+        hold_chars: at least so many characters are held back.
+        in_order: whether blocks must follow each other as they came.
+
+    Attributes:
+        windows: by channel.
+        shown: whether anything went out.
+        head: what the response begins with; it goes out with the first thing that does.
+    """
+
+    def __init__(self, hold: Hold, hold_chars: int, *, in_order: bool) -> None:
+        self._hold = hold
+        self._hold_chars = hold_chars
+        self._in_order = in_order
+        self._lanes: dict[Channel | None, Lane] = {}
+        self._endings: list[Stopped | Spent] = []
+        self.windows: dict[Channel, ChannelWindow] = {}
+        self.head: Opened | None = None
+        self.shown = False
+
+    def open(self, channel: Channel, readers: list[Running], checks: int) -> ChannelWindow:
+        """Begin with a channel."""
+        lane = self._lanes.setdefault(None if self._in_order else channel, deque())
+        window = self.windows[channel] = ChannelWindow(channel, lane, readers, checks)
+        return window
+
+    def write(self, window: ChannelWindow, event: Wrote) -> None:
+        """Take text; it waits."""
+        window.add(event.text, event.tokens)
+        last = window.lane[-1] if window.lane else None
+        if isinstance(last, _Span) and last.window is window:
+            last.end = window.received
+        else:
+            window.lane.append(_Span(window, window.received))
+
+    def end(self, event: Stopped | Spent) -> None:
+        """Take what comes out with the end of the response."""
+        self._endings.append(event)
+
+    def drain(self, lane: Lane, out: list[Event], *, final: bool = False) -> None:
+        """Let out what is cleared; everything, where `final`."""
+        while lane:
+            item = lane[0]
+            if isinstance(item, _Span):
+                window = item.window
+                upto = item.end if final else min(item.end, self._limit(window))
+                if upto > window.released:
+                    text = window.release(upto)
+                    tokens = window.tokens_shown()
+                    if text:
+                        self.emit(Wrote(channel=window.channel, text=text, tokens=tokens), out)
+                if window.released < item.end:
+                    return
+            else:
+                if item.channel.kind == "tool_arguments" and not final:
+                    return
+                self.emit(item, out)
+            lane.popleft()
+
+    def _limit(self, window: ChannelWindow) -> int:
+        """Offset up to which a channel may be shown now."""
+        if window.whole or self._hold == "end_of_stream":
+            return 0
+        if self._hold == "optimistic":
+            return window.received
+        upto = min(window.cleared, default=EVERYTHING)
+        if self._hold_chars and not window.ended:
+            upto = min(upto, window.fed - self._hold_chars)
+        return upto
+
+    def block(self, text: str, out: list[Event]) -> None:
+        """Let out what was cleared before, then the end; the rest never is."""
+        for lane in self._lanes.values():
+            self.drain(lane, out)
+        self.emit(Blocked(text=text), out)
+
+    def finish(self, done: Done, out: list[Event]) -> None:
+        """Let everything out."""
+        for lane in self._lanes.values():
+            self.drain(lane, out, final=True)
+        for ending in self._endings:
+            self.emit(ending, out)
+        self.emit(done, out)
+
+    def emit(self, event: Event | None, out: list[Event]) -> None:
+        """Put an event out, behind the head."""
+        if not self.shown:
+            self.shown = True
+            out.append(self.head or Opened())
+        if event is not None:
+            out.append(event)
+
+    def tools_are_json(self) -> bool:
+        """Whether tool calls are still JSON, where some of their arguments are masked."""
+        for window in self.windows.values():
+            if window.whole and window.masks:
+                try:
+                    msgspec.json.decode(window.preview())
+                except (msgspec.MsgspecError, UnicodeEncodeError):
+                    return False
+        return True

@@ -1,0 +1,117 @@
+"""A check at work on one response, or on all responses of one conversation."""
+
+from __future__ import annotations
+
+import math
+
+from tocsin.guarding.plan import Check, Guard
+from tocsin.guarding.receipt import CheckRecord, Promise
+from tocsin.model import Channel, ChannelKind, Context
+from tocsin.monitor import Monitor, PathRecord
+from tocsin.monitor.path import real
+from tocsin.risk.guarantee import of_certificate
+from tocsin.verifiers.contract import AsyncSession, Session, Verifier
+
+
+class Running:
+    """A check with its sessions.
+
+    Args:
+        check: the check.
+        index: its place among the checks of the guard.
+        context: what the generator was given.
+
+    Attributes:
+        session: the verifier's.
+        waits: whether the session has to be waited for.
+        alarm: the monitor's session.
+        alive: False once the verifier failed and the policy let that pass.
+    """
+
+    def __init__(self, check: Check, index: int, context: Context) -> None:
+        self.check = check
+        self.index = index
+        self.declares = check.verifier.declares
+        self.session: Session | AsyncSession
+        verifier = check.verifier
+        if isinstance(verifier, Verifier):
+            self.session, self.waits = verifier.open(context), False
+        else:
+            self.session, self.waits = verifier.open_async(context), True
+        self.alarm = None if check.monitor is None else check.monitor.session(segment=check.segment)
+        self.first_alarm_path: PathRecord | None = None
+        self.alive = True
+        self.closing = check.monitor is not None and check.monitor.statistic.closing is not None
+        self.steps = self.unknown = 0
+        self.lowest = math.inf
+        self.upto: dict[Channel, int] = {}
+
+    def reads(self, kind: ChannelKind) -> bool:
+        """Whether it scores steps of such channels."""
+        return kind in self.declares.channels
+
+    def restart(self) -> None:
+        """Watch anew after an alarm that was overruled; the first alarm's path is kept."""
+        check = self.check
+        if self.alarm is not None and check.monitor is not None:
+            if self.first_alarm_path is None:
+                self.first_alarm_path = self.alarm.path()
+            self.alarm = check.monitor.session(segment=check.segment)
+
+    def skip(self) -> None:
+        """Tell the monitor of a missing score, where its calibration skipped those too."""
+        monitor = self.check.monitor
+        if self.alarm is not None and monitor is not None and monitor.calibration.missing == "skip":
+            self.alarm.step(None)
+
+    def record(self) -> CheckRecord:
+        """Say what it saw."""
+        signal = self.declares.signal()
+        monitor = self.check.monitor
+        path = None if self.alarm is None else self.first_alarm_path or self.alarm.path()
+        return CheckRecord(
+            name=self.check.name,
+            verifier=signal.verifier,
+            verifier_version=signal.verifier_version,
+            step_definition=signal.step_definition,
+            signal=signal.kind,
+            promise=None if monitor is None else promise(monitor, self.check.segment),
+            alarm_below=self.check.alarm_below,
+            path=path,
+            steps=self.steps,
+            unknown=self.unknown,
+            lowest=None if self.lowest == math.inf else real(self.lowest),
+        )
+
+
+class Trajectory:
+    """What a conversation carries from one response to the next: its checks, and where texts end.
+
+    Args:
+        guard: the policy.
+        context: of the first request.
+    """
+
+    def __init__(self, guard: Guard, context: Context) -> None:
+        self.running = [Running(check, i, context) for i, check in enumerate(guard.checks)]
+        self.bases: dict[Channel, int] = {}
+
+
+def promise(monitor: Monitor, segment: str | None) -> Promise:
+    """Say what a monitor promises, in numbers and words."""
+    certificate = monitor.certificate
+    member = certificate.member
+    said = of_certificate(monitor.calibration, certificate)
+    return Promise(
+        calibration=monitor.calibration.digest,
+        statistic=member.label,
+        threshold=real(monitor.threshold(segment)),
+        comparison=certificate.comparison,
+        risk=certificate.risk,
+        bound=certificate.bound,
+        epsilon=certificate.epsilon,
+        delta=certificate.delta,
+        n=member.n,
+        errors=member.errors,
+        sentence=said.sentence(),
+    )

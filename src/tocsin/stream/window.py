@@ -1,0 +1,236 @@
+"""The text of one channel that was received and not yet shown, and what was found in it.
+
+Counted in characters of the channel's raw text, never in chunks. Text comes in at one end, is cut
+for the checks on a grid fixed to the text, and is let out at the other end as far as it is cleared,
+with masked places shown as markers. All of it is linear in the text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from dataclasses import dataclass
+
+from tocsin.limits import FEED_CHARS
+from tocsin.model import Channel, Token
+
+
+@dataclass
+class _Mark:
+    """A place that is not shown; `told` once its marker is."""
+
+    start: int
+    end: int
+    marker: str
+    told: bool = False
+
+
+class Window:
+    """What is known of one channel.
+
+    Args:
+        channel: which one.
+        checks: how many checks read it.
+
+    Attributes:
+        received, fed, released: offsets up to which text came in, went to the checks, was let out.
+        shown: characters that were let out, markers included.
+        cleared: by check, the offset up to which it has nothing more to say.
+        ended: whether the checks were told that nothing more comes.
+
+    Example:
+        >>> w = Window(Channel(), checks=1)
+        >>> w.add("My number is 4111111111111111, thanks.")
+        >>> w.mark(13, 29, "[card]")
+        >>> w.release(20), w.release(38)
+        ('My number is [card]', ', thanks.')
+    """
+
+    def __init__(self, channel: Channel, checks: int) -> None:
+        self.channel = channel
+        self.received = self.fed = self.released = self.shown = self.masked = 0
+        self.cleared = [0] * checks
+        self.ended = False
+        self._parts: deque[str] = deque()  # from `released` on
+        self._skip = 0  # characters of the first part that were let out
+        self._fresh: list[str] = []  # from `fed` on
+        self._tokens_to_feed: deque[tuple[int, Token]] = deque()  # with the offset of their end
+        self._tokens_to_show: deque[tuple[int, Token]] = deque()
+        self._tokens_upto = 0
+        self._hidden: list[tuple[int, int]] = []  # masked places of the last release
+        self._marks: deque[_Mark] = deque()
+        self._last: tuple[int, str] = (-1, "")  # end and marker of the mark that ended last
+        self._hash = hashlib.sha256()
+
+    @property
+    def held(self) -> int:
+        """Characters that wait."""
+        return self.received - self.released
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what was shown, in UTF-8, as hexadecimal digits."""
+        return self._hash.hexdigest()
+
+    @property
+    def masks(self) -> bool:
+        """Whether any of it is masked."""
+        return bool(self._marks) or self.masked > 0
+
+    def preview(self) -> str:
+        """Return what `release` would let out of all that waits; nothing is let out."""
+        raw = "".join(self._parts)[self._skip :]
+        out, at = [], self.released
+        for mark in self._marks:
+            out.append(raw[at - self.released : max(mark.start, at) - self.released])
+            out.append("" if mark.told else mark.marker)
+            at = mark.end
+        out.append(raw[at - self.released :])
+        return "".join(out)
+
+    def add(self, text: str, tokens: tuple[Token, ...] = ()) -> None:
+        """Take new text."""
+        if tokens:
+            at = self.received
+            for token in tokens:
+                at += len(token.text)
+                self._tokens_to_feed.append((at, token))
+                self._tokens_to_show.append((at, token))
+            self._tokens_upto = at
+        self.received += len(text)
+        self._parts.append(text)
+        self._fresh.append(text)
+
+    def cells(self, *, final: bool = False) -> list[tuple[str, tuple[Token, ...]]]:
+        """Give what goes to the checks now: whole cells of the grid; the rest too where `final`.
+
+        Where tokens are known, a cell ends with the token that crosses the grid.
+        """
+        if self.received - self.fed // FEED_CHARS * FEED_CHARS < FEED_CHARS and not final:
+            return []
+        text = self._fresh[0] if len(self._fresh) == 1 else "".join(self._fresh)
+        cells, at = [], 0
+        while (end := self._cell_end()) <= self.received:
+            size = end - self.fed
+            cells.append((text[at : at + size], self._tokens(end)))
+            at += size
+            self.fed = end
+        if final and self.fed < self.received:
+            cells.append((text[at:], self._tokens(self.received)))
+            self.fed, at = self.received, len(text)
+        self._fresh = [text[at:]] if at < len(text) else []
+        return cells
+
+    def _cell_end(self) -> int:
+        end = (self.fed // FEED_CHARS + 1) * FEED_CHARS
+        if self._tokens_upto > self.fed:
+            for upto, _ in self._tokens_to_feed:
+                if upto >= end:
+                    return upto
+        return end
+
+    def _tokens(self, end: int) -> tuple[Token, ...]:
+        """Take the tokens of a cell; none where some of its text has none."""
+        if not self._tokens_to_feed:
+            return ()
+        taken = []
+        while self._tokens_to_feed and self._tokens_to_feed[0][0] <= end:
+            taken.append(self._tokens_to_feed.popleft()[1])
+        return tuple(taken) if sum(len(t.text) for t in taken) == end - self.fed else ()
+
+    def mark(self, start: int, end: int, marker: str) -> bool:
+        """Mask a place; places that overlap become one, under the marker of the first.
+
+        Returns:
+            False where some of it was shown before.
+        """
+        in_time = start >= self.released
+        start = max(start, self.released)
+        if end <= start:
+            return in_time
+        told = False
+        after: list[_Mark] = []
+        while self._marks and self._marks[-1].end > start:
+            other = self._marks.pop()
+            if other.start >= end:
+                after.append(other)
+                continue
+            if other.start <= start:
+                marker = other.marker
+            told = told or other.told
+            start, end = min(start, other.start), max(end, other.end)
+        goes_on = self._last == (start, marker) or (
+            bool(self._marks) and self._marks[-1].end == start and self._marks[-1].marker == marker
+        )
+        self._marks.append(_Mark(start, end, marker, told or goes_on))
+        self._marks.extend(reversed(after))
+        return in_time
+
+    def release(self, upto: int) -> str:
+        """Let text out, with markers for what is masked.
+
+        Args:
+            upto: an offset; no further than this is let out.
+        """
+        upto = self._whole_tokens(min(upto, self.received))
+        if upto <= self.released:
+            return ""
+        out: list[str] = []
+        self._hidden.clear()
+        while self.released < upto:
+            mark = self._marks[0] if self._marks else None
+            if mark is not None and mark.start <= self.released:
+                stop = min(mark.end, upto)
+                if not mark.told:
+                    out.append(mark.marker)
+                    mark.told = True
+                self.masked += stop - self.released
+                self._hidden.append((self.released, stop))
+                self._take(stop)
+                if stop == mark.end:
+                    self._last = (mark.end, mark.marker)
+                    self._marks.popleft()
+            else:
+                stop = upto if mark is None else min(upto, mark.start)
+                out.append(self._take(stop))
+        text = "".join(out)
+        self.shown += len(text)
+        self._hash.update(text.encode("utf-8", "surrogatepass"))
+        return text
+
+    def _whole_tokens(self, upto: int) -> int:
+        """Go back to the end of a token, where tokens are known."""
+        if upto >= self._tokens_upto:
+            return upto
+        whole = self.released
+        for end, _ in self._tokens_to_show:
+            if end > upto:
+                break
+            whole = end
+        return whole
+
+    def _take(self, stop: int) -> str:
+        taken, left = [], stop - self.released
+        while left:
+            part = self._parts[0]
+            size = min(left, len(part) - self._skip)
+            taken.append(part[self._skip : self._skip + size])
+            self._skip += size
+            left -= size
+            if self._skip == len(part):
+                self._parts.popleft()
+                self._skip = 0
+        self.released = stop
+        return "".join(taken)
+
+    def tokens_shown(self) -> tuple[Token, ...]:
+        """Take the tokens of what was just let out; those with a masked character are left out."""
+        if not self._tokens_to_show:
+            return ()
+        taken = []
+        while self._tokens_to_show and self._tokens_to_show[0][0] <= self.released:
+            end, token = self._tokens_to_show.popleft()
+            start = end - len(token.text)
+            if not any(a < end and start < b for a, b in self._hidden):
+                taken.append(token)
+        return tuple(taken)
