@@ -62,9 +62,7 @@ def _payload(chunk: Any) -> Mapping[str, Any]:
     if isinstance(chunk, Mapping):
         return chunk
     dump = getattr(chunk, "model_dump", None)
-    if dump is None:
-        raise InputError(f"a chunk of type {type(chunk).__name__} cannot be read")
-    made: dict[str, Any] = dump(mode="json", exclude_unset=True)
+    made: dict[str, Any] = {} if dump is None else dump(mode="json", exclude_unset=True)
     return made
 
 

@@ -84,7 +84,7 @@ class Guarded:
         self._windows = self._outlet.windows
         self._ledger = Ledger(self._bases)
         self._stop: Intervention | None = None
-        self._begun = False
+        self._begun = self._left = False
         self._appeals = 0
         self._keeps_text = guard.appeals
         self.over = False
@@ -154,6 +154,18 @@ class Guarded:
         if not self._outlet.shown and not self.over:
             self._outlet.emit(None, out)
         return out
+
+    def leave(self) -> None:
+        """Say that nothing more comes, however it ended: where a conversation goes on from.
+
+        Its checks count on from what they were given, whether or not it was shown.
+        """
+        if self._trajectory is None or self._left:
+            return
+        self._left = True
+        for window in self._windows.values():
+            channel = window.channel
+            self._bases[channel] = self._bases.get(channel, 0) + window.fed
 
     async def _structure(self, event: Event, out: list[Event]) -> None:
         if isinstance(event, Opened):
@@ -480,9 +492,7 @@ class Guarded:
         for window in list(self._windows.values()):
             await self._end(window, "turn", out)
         if self._trajectory is not None:
-            for window in self._windows.values():
-                channel = window.channel
-                self._bases[channel] = self._bases.get(channel, 0) + window.received
+            self.leave()
         else:
             await self._close_checks(out)
         if self.over:

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from tocsin.errors import MissingExtra
+from tocsin.testing.own_loop import OwnLoop
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -101,16 +102,15 @@ class FakeGuard:
         self._script: deque[Reply] = deque()
         self._always: Reply | None = None
         self._came = threading.Condition()
-        self._loop = asyncio.new_event_loop()
+        self._own = OwnLoop()
         self._released = asyncio.Event()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self.requests: list[Request] = []
         self._runner: web.AppRunner | None = None
         self.url = ""
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
+        self._own.start()
+        self._own.run(self._start())
         return self
 
     def __exit__(
@@ -119,10 +119,8 @@ class FakeGuard:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._own.run(self._stop())
+        self._own.stop()
 
     def script(self, *replies: Reply) -> None:
         """Give these replies to the next requests, one each."""
@@ -134,7 +132,7 @@ class FakeGuard:
 
     def release(self) -> None:
         """Let go of all requests that hang, now and from here on."""
-        self._loop.call_soon_threadsafe(self._released.set)
+        self._own.loop.call_soon_threadsafe(self._released.set)
 
     def wait(self, count: int) -> None:
         """Wait until so many requests have come.
