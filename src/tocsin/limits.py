@@ -358,3 +358,64 @@ RECEIPTS_WAITING_MAX: int = 1_024
 
 VERIFIER_THREADS_MAX: int = 64
 """Most threads on which verifiers are run that would block the loop."""
+
+# --------------------------------------------------------------- the gateway as a process, its door
+
+CLIENT_LINE_BYTES_MAX: int = 8_190
+"""Longest request line, and longest name of a header field with its value; the APIs here need a
+few hundred."""
+
+CLIENT_FIELD_BYTES_MAX: int = 16_384
+"""Longest header field: some proxies add long tokens of identity."""
+
+CLIENT_FIELDS_MAX: int = 100
+"""Most header fields of a request; official clients send about twenty."""
+
+CLIENT_READ_BYTES: int = 65_536
+"""Bytes of a request's body that are buffered before the client has to wait."""
+
+CLIENT_IDLE_MS_MAX: int = 75_000
+"""How long a connection may stay open between two requests: longer than the minute that load
+balancers keep theirs."""
+
+CLIENT_LEFTOVER_MS_MAX: int = 1_000
+"""How long the rest of a body that nobody wants is read, so that the client sees the answer."""
+
+CONNECTIONS_MAX: int = 16_384
+"""Most connections of one process, where its file descriptors suffice for so many."""
+
+DESCRIPTORS_RESERVED: int = 128
+"""File descriptors kept for files, logs, verifiers and pools; the rest is for connections, of which
+each may need a second one to its upstream."""
+
+LISTEN_BACKLOG: int = 1_024
+"""Connections that wait to be accepted: a burst of as many clients is no fault."""
+
+LAG_TICK_MS: int = 100
+"""How often the process looks whether its loop is late, and at connections that are."""
+
+LAG_MS_MAX: int = 500
+"""An event loop that is late by this much takes no new streams: text would leave later than a
+reader can bear, and more work makes it worse."""
+
+ENDING_MS_MAX: int = 2_000
+"""How long responses that were told to end may take to write their last bytes."""
+
+WORKERS_MAX: int = 256
+"""Most worker processes; more than cores never help."""
+
+WORKER_BACKOFF_MS_MIN: int = 100
+"""Pause before a worker that died is started again; it doubles with each death."""
+
+WORKER_BACKOFF_MS_MAX: int = 10_000
+"""Longest such pause. A worker that has lived for as long begins anew with the shortest."""
+
+WORKER_START_MS_MAX: int = 60_000
+"""How long a worker may take until it listens; large classifiers take seconds to load."""
+
+WORKER_STOP_MS_MAX: int = 5_000
+"""How long a worker may take to end beyond its time for draining, before it is killed."""
+
+LOG_LINES_WAITING_MAX: int = 8_192
+"""Log lines that wait for a slow reader of standard error; later ones are dropped and counted, so
+that a full pipe never stops a stream."""

@@ -102,7 +102,7 @@ def test_an_sdks_stream_is_masked_in_a_loop_too(api: str, fake: FakeModel) -> No
             return [chunk async for chunk in tocsin.guard(stream_of(api, client), MASK)]
 
     chunks = asyncio.run(read())
-    assert text_of(api, chunks) == f"{SAID}[custom] {SAID}"
+    assert text_of(api, chunks) == f"{SAID}[forbidden] {SAID}"
     assert ending_of(api, chunks) == USUAL[api]
 
 
@@ -126,11 +126,11 @@ def test_chunks_may_be_dictionaries() -> None:
     out = list(tocsin.guard([chunk(SAID), chunk(FORBIDDEN), chunk("", "stop")], MASK))
     assert all(isinstance(c, dict) for c in out)
     said = "".join(c["choices"][0]["delta"].get("content") or "" for c in out if c["choices"])
-    assert said == f"{SAID}[custom]"
+    assert said == f"{SAID}[forbidden]"
 
 
 def test_plain_strings_are_guarded() -> None:
-    assert "".join(tocsin.guard(list(f"{SAID}{FORBIDDEN}!"), MASK)) == f"{SAID}[custom]!"
+    assert "".join(tocsin.guard(list(f"{SAID}{FORBIDDEN}!"), MASK)) == f"{SAID}[forbidden]!"
 
 
 def test_a_calibrated_monitor_halts_at_its_alarm() -> None:

@@ -244,7 +244,7 @@ def test_a_cleared_tool_call_comes_whole_and_in_one_piece() -> None:
 @pytest.mark.parametrize(
     ("arguments", "shown"),
     [
-        ('{"to": "' + FORBIDDEN + '"}', '{"to": "[custom]"}'),
+        ('{"to": "' + FORBIDDEN + '"}', '{"to": "[forbidden]"}'),
         ('{"to": ' + FORBIDDEN + "}", None),
     ],
 )
@@ -525,7 +525,7 @@ def test_offsets_of_a_later_turn_count_from_its_own_beginning() -> None:
         guarded = Guarded(guard, Context(), Doors(), trajectory=trajectory)
         text = f"A {FORBIDDEN} b."
         out = now(guarded.take([Wrote(channel=TEXT, text=text), Stopped(), Done()]))
-        assert texts(out)[TEXT] == "A [custom] b."
+        assert texts(out)[TEXT] == "A [forbidden] b."
         assert guarded.alarms[0].start == 2
 
 

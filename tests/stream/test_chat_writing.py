@@ -194,6 +194,12 @@ def test_a_tool_call_that_was_not_sealed_is_never_shown() -> None:
     )
 
 
+def test_tool_calls_are_written_in_the_order_of_their_index_whichever_began_first() -> None:
+    events = [*called(1, id="c1"), *called(0, id="c0"), stopped(0, "tool_calls")]
+    written = [c for w in choices(*events) for c in w["delta"].get("tool_calls", [])]
+    assert [(c["index"], c["id"]) for c in written] == [(0, "c0"), (1, "c1")]
+
+
 def test_text_of_a_call_that_never_began_is_no_call() -> None:
     stray: list[Event] = [Wrote(channel=CALL, text="{}"), Sealed(channel=CALL)]
     assert choices(*stray, stopped()) == [entry(0, "stop", role="assistant")]

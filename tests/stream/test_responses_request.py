@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tocsin import limits
 from tocsin.model import Message, Tool
-from tocsin.stream.events import Asked, Refused
+from tocsin.stream.codec import Made
+from tocsin.stream.events import Asked, Done, Refused
 from tocsin.stream.responses import CODEC
 
 
@@ -32,7 +33,7 @@ def texts(*items: Any) -> list[tuple[str, str]]:
     return [(m.role, m.content) for m in asked(input=list(items)).context.messages]
 
 
-def test_a_request_is_read_and_kept_whole():
+def test_a_request_is_read_and_kept_whole() -> None:
     body = {"model": "m", "input": "Hi", "stream": True, "seed": 3, "text": {"verbosity": "low"}}
     found = CODEC.read_request(body)
     assert isinstance(found, Asked)
@@ -42,7 +43,7 @@ def test_a_request_is_read_and_kept_whole():
     assert found.unread == 0
 
 
-def test_every_text_is_read_in_its_order():
+def test_every_text_is_read_in_its_order() -> None:
     items = [
         {"role": "developer", "content": "a"},
         {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "b"}]},
@@ -100,7 +101,7 @@ def test_every_text_is_read_in_its_order():
         ({"type": "of_a_later_day", "anything": {"at": [{"all": "t"}]}}, "t"),
     ],
 )
-def test_texts_of_hosted_tools_are_read_wherever_they_stand(item, text):
+def test_texts_of_hosted_tools_are_read_wherever_they_stand(item: Any, text: str) -> None:
     assert texts(item) == [("tool", text)]
 
 
@@ -118,18 +119,18 @@ def test_texts_of_hosted_tools_are_read_wherever_they_stand(item, text):
         ({"prompt": {"id": "pmpt_1"}}, 2),
     ],
 )
-def test_what_nobody_can_read_here_is_counted(body, unread):
+def test_what_nobody_can_read_here_is_counted(body: Any, unread: int) -> None:
     assert asked(**body).unread == unread
 
 
-def test_the_variables_of_a_stored_prompt_are_read_and_its_tools_are_not_known():
+def test_the_variables_of_a_stored_prompt_are_read_and_its_tools_are_not_known() -> None:
     variables = {"a": "b", "c": {"type": "input_text", "text": "d"}}
     found = asked(prompt={"id": "pmpt_1", "variables": variables})
     assert found.context.messages == (Message("user", "b\nd"),)
     assert found.tools is None
 
 
-def test_tools_that_the_client_runs_are_read():
+def test_tools_that_the_client_runs_are_read() -> None:
     tools: list[Any] = [
         {
             "type": "function",
@@ -148,7 +149,7 @@ def test_tools_that_the_client_runs_are_read():
     assert found.context.tools[0] == Tool("f", "d", '{"type":"object"}')
 
 
-def test_the_conversation_is_named_by_metadata_or_by_the_api():
+def test_the_conversation_is_named_by_metadata_or_by_the_api() -> None:
     assert asked(input="x").conversation is None
     assert asked(input="x", conversation="conv_1").conversation == "conv_1"
     assert asked(input="x", conversation={"id": "conv_1"}).conversation == "conv_1"
@@ -191,11 +192,11 @@ def test_the_conversation_is_named_by_metadata_or_by_the_api():
         ({"tools": [{}] * (limits.TOOLS_MAX + 1)}, "tools"),
     ],
 )
-def test_what_cannot_be_read_is_refused_by_its_field(body, param):
+def test_what_cannot_be_read_is_refused_by_its_field(body: Any, param: str) -> None:
     assert refused(**body) == param
 
 
-def test_depth_is_bounded():
+def test_depth_is_bounded() -> None:
     deep: Any = "x"
     for _ in range(limits.RESPONSES_JSON_DEPTH_MAX + 1):
         deep = [deep]
@@ -206,33 +207,34 @@ def test_depth_is_bounded():
     assert refused(tools=[function]) == "tools[0].parameters"
 
 
-def test_half_characters_are_made_whole():
+def test_half_characters_are_made_whole() -> None:
     assert texts({"role": "user", "content": "a\ud83d\ude00\ud83d"}) == [("user", "a😀\ufffd")]
 
 
 NAMES = (
     "type role content text refusal summary output arguments input name tools id parameters "
     "variables conversation_id encrypted_content"
-).split()
-WORDS = "message reasoning function_call function_call_output function custom namespace user".split()
+)
+WORDS = "message reasoning function_call function_call_output function custom namespace user"
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(NAMES), inner | st.sampled_from(WORDS), max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(NAMES.split()), inner | st.sampled_from(WORDS.split()), max_size=4
+        )
+    ),
     max_leaves=10,
 )
 FIELDS = (
     "input instructions tools prompt conversation metadata previous_response_id stream text "
     "background modalities tool_choice"
-).split()
+)
 
 
 @settings(max_examples=300, derandomize=True, deadline=None)
-@given(st.dictionaries(st.sampled_from(FIELDS), VALUES | st.lists(VALUES, max_size=3)))
-def test_no_request_makes_the_reader_raise_and_none_that_is_read_the_writer(body):
-    from tocsin.stream.codec import Made
-    from tocsin.stream.events import Done
-
+@given(st.dictionaries(st.sampled_from(FIELDS.split()), VALUES | st.lists(VALUES, max_size=3)))
+def test_no_request_makes_the_reader_raise_and_none_that_is_read_the_writer(body: Any) -> None:
     found = CODEC.read_request({"model": "m", **body})
     if isinstance(found, Asked):
         written = CODEC.body(found, Made(id="resp_1", created_s=0))

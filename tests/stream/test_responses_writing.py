@@ -151,7 +151,7 @@ REPLIES = {
 
 
 @pytest.mark.parametrize("name", REPLIES)
-def test_the_sdk_reads_stream_and_body_alike(name):
+def test_the_sdk_reads_stream_and_body_alike(name: str) -> None:
     events = read(REPLIES[name])
     streamed, body = heard(events), plain(events)
     assert streamed == body
@@ -164,7 +164,7 @@ def test_the_sdk_reads_stream_and_body_alike(name):
 
 
 @pytest.mark.parametrize("name", REPLIES)
-def test_the_sdk_accumulates_what_was_released(name):
+def test_the_sdk_accumulates_what_was_released(name: str) -> None:
     reply = REPLIES[name]
     told = accumulated(read(reply))
     ends = {"length": "incomplete", "filtered": "incomplete"}
@@ -176,7 +176,7 @@ def test_the_sdk_accumulates_what_was_released(name):
 
 
 @pytest.mark.parametrize("name", REPLIES)
-def test_an_unchanged_stream_says_what_the_upstream_said(name):
+def test_an_unchanged_stream_says_what_the_upstream_said(name: str) -> None:
     wanted = Wanted("m-1", True, 1, False, False, 0)
     theirs: list[dict[str, Any]] = []
     for _, payload, _ in fake.events(REPLIES[name], wanted):
@@ -192,7 +192,7 @@ def test_an_unchanged_stream_says_what_the_upstream_said(name):
             assert our[field] == their[field]
 
 
-def test_what_the_upstream_repeats_otherwise_never_shows():
+def test_what_the_upstream_repeats_otherwise_never_shows() -> None:
     events = read(REPLIES["all"])
     masked = [
         Wrote(channel=e.channel, text="#" * len(e.text)) if isinstance(e, Wrote) else e
@@ -205,7 +205,7 @@ def test_what_the_upstream_repeats_otherwise_never_shows():
     assert accumulated(read(REPLIES["text"]))[-1].response.output_text == "It is a fine day."
 
 
-def test_structured_output_is_parsed():
+def test_structured_output_is_parsed() -> None:
     class Day(pydantic.BaseModel):
         fine: bool
 
@@ -219,9 +219,9 @@ def test_structured_output_is_parsed():
     assert heard(cut, asked).output_text != ""
 
 
-def test_logprobs_are_those_of_released_tokens_without_alternatives():
+def test_logprobs_are_those_of_released_tokens_without_alternatives() -> None:
     tokens = (Token("It", -0.5, (-0.5, -2.0)), Token(" é", -1.5))
-    events = [Wrote(channel=TEXT, text="It é", tokens=tokens), Stopped(), Done()]
+    events: list[Event] = [Wrote(channel=TEXT, text="It é", tokens=tokens), Stopped(), Done()]
     written = frames(events)
     entries = [
         {"token": "It", "logprob": -0.5, "bytes": [73, 116], "top_logprobs": []},
@@ -238,7 +238,7 @@ def test_logprobs_are_those_of_released_tokens_without_alternatives():
 
 @pytest.mark.parametrize("name", REPLIES)
 @pytest.mark.parametrize("text", ["", "Stopped here."])
-def test_a_response_may_be_blocked_anywhere(name, text):
+def test_a_response_may_be_blocked_anywhere(name: str, text: str) -> None:
     for before in prefixes(read(REPLIES[name])):
         if any(isinstance(event, Stopped) for event in before):
             continue
@@ -257,8 +257,8 @@ def test_a_response_may_be_blocked_anywhere(name, text):
         assert len(calls) == sealed
 
 
-def test_a_stop_closes_what_is_open_as_incomplete_and_keeps_what_was_done():
-    events = [
+def test_a_stop_closes_what_is_open_as_incomplete_and_keeps_what_was_done() -> None:
+    events: list[Event] = [
         Opened(),
         Began(channel=THOUGHT, fields={"item": 0, "item_id": "rs_1", "type": "summary_text"}),
         Wrote(channel=THOUGHT, text="Hm."),
@@ -293,7 +293,7 @@ def test_a_stop_closes_what_is_open_as_incomplete_and_keeps_what_was_done():
     ]
 
 
-def test_a_call_that_was_not_sealed_never_shows():
+def test_a_call_that_was_not_sealed_never_shows() -> None:
     began = Began(channel=CALL, fields={"id": "call_1", "name": "sum", "item": 0})
     wrote = Wrote(channel=CALL, text='{"a": 1}')
     for ending in (Blocked(), Broken(reason="cut_off")):
@@ -303,9 +303,9 @@ def test_a_call_that_was_not_sealed_never_shows():
     assert types == {"response.created", "response.in_progress", "response.incomplete"}
 
 
-def test_a_call_that_the_generator_left_incomplete_is_never_said_to_be_done():
+def test_a_call_that_the_generator_left_incomplete_is_never_said_to_be_done() -> None:
     for kind, count in (("function_call", 1), ("custom_tool_call", 0)):
-        events = [
+        events: list[Event] = [
             Opened(),
             Began(channel=CALL, fields={"id": "call_1", "name": "sum", "type": kind}),
             Wrote(channel=CALL, text='{"a": 1'),
@@ -318,8 +318,12 @@ def test_a_call_that_the_generator_left_incomplete_is_never_said_to_be_done():
         assert not [p for p in frames(events) if "arguments.done" in p["type"]]
 
 
-def test_a_broken_answer_fails_without_a_word_of_why():
-    events = [Opened(), Wrote(channel=TEXT, text="It"), Broken(reason="error", detail="secret")]
+def test_a_broken_answer_fails_without_a_word_of_why() -> None:
+    events: list[Event] = [
+        Opened(),
+        Wrote(channel=TEXT, text="It"),
+        Broken(reason="error", detail="secret"),
+    ]
     response = heard(events)
     assert response == plain(events)
     assert (response.status, response.output_text) == ("failed", "It")
@@ -329,7 +333,7 @@ def test_a_broken_answer_fails_without_a_word_of_why():
     assert accumulated(events)[-1].type == "response.failed"
 
 
-def test_nothing_is_written_after_the_end():
+def test_nothing_is_written_after_the_end() -> None:
     for end in (Done(), Blocked(), Broken(reason="garbage")):
         encoder = CODEC.encoder(ASKED, MADE)
         encoder.encode(end)
@@ -340,9 +344,9 @@ def test_nothing_is_written_after_the_end():
 # ---------------------------------------------------------------------------- what had no beginning
 
 
-def test_text_without_a_beginning_gets_one():
+def test_text_without_a_beginning_gets_one() -> None:
     for channel, kind in ((TEXT, "message"), (REFUSAL, "message"), (THOUGHT, "reasoning")):
-        events = [Wrote(channel=channel, text="Hm."), Stopped(), Done()]
+        events: list[Event] = [Wrote(channel=channel, text="Hm."), Stopped(), Done()]
         response = heard(events)
         assert [item.type for item in response.output] == [kind]
         assert response.id == "resp_made"
@@ -350,19 +354,26 @@ def test_text_without_a_beginning_gets_one():
         assert accumulated(events)[-1].type == "response.completed"
 
 
-def test_no_two_items_share_an_identifier():
+def test_no_two_items_share_an_identifier() -> None:
     def call(index: int) -> list[Event]:
         channel = Channel("tool_arguments", 0, index)
         fields = {"id": "call_1", "item_id": "fc_1", "name": "sum", "type": "function_call"}
         return [Began(channel=channel, fields=fields), Sealed(channel=channel)]
 
-    events = [Opened(), *call(0), *call(1), *call(2), Stopped(), Done()]
+    events: list[Event] = [Opened(), *call(0), *call(1), *call(2), Stopped(), Done()]
     items = [item.to_dict() for item in heard(events).output]
     assert len({item["id"] for item in items} | {item["call_id"] for item in items}) == 6
     assert accumulated(events)[-1].type == "response.completed"
 
 
-def test_a_message_that_follows_another_closes_it():
+def test_a_call_may_have_one_identifier_for_both() -> None:
+    fields = {"id": "call_1", "item_id": "call_1", "name": "sum", "type": "function_call"}
+    call: list[Event] = [Began(channel=CALL, fields=fields), Sealed(channel=CALL)]
+    item = heard([Opened(), *call, Stopped(), Done()]).output[0].to_dict()
+    assert (item["id"], item["call_id"]) == ("call_1", "call_1")
+
+
+def test_a_message_that_follows_another_closes_it() -> None:
     def text(item: int, word: str) -> list[Event]:
         fields = {"item": item, "type": "output_text", "phase": "commentary"}
         return [Began(channel=TEXT, fields=fields), Wrote(channel=TEXT, text=word)]
@@ -374,7 +385,7 @@ def test_a_message_that_follows_another_closes_it():
 
 
 @pytest.mark.parametrize("changed", [False, True])
-def test_opaque_reasoning_goes_along_only_with_all_that_could_be_read(changed):
+def test_opaque_reasoning_goes_along_only_with_all_that_could_be_read(changed: bool) -> None:
     item = {
         "type": "reasoning",
         "id": "rs_1",
@@ -397,7 +408,7 @@ def test_opaque_reasoning_goes_along_only_with_all_that_could_be_read(changed):
     assert [part.text for part in thought.summary] == ["My", " ######" if changed else " secret"]
 
 
-def test_opaque_reasoning_stays_back_when_its_text_did():
+def test_opaque_reasoning_stays_back_when_its_text_did() -> None:
     item = {
         "type": "reasoning",
         "summary": [{"type": "summary_text", "text": "a"}],
@@ -408,7 +419,7 @@ def test_opaque_reasoning_stays_back_when_its_text_did():
     assert "gAAA" not in json.dumps(whole(kept))
 
 
-def test_tokens_used_have_every_count_that_the_sdk_demands():
+def test_tokens_used_have_every_count_that_the_sdk_demands() -> None:
     spent = Spent(fields={"input_tokens": 3, "output_tokens": 2})
     usage = heard([Opened(), Stopped(), spent, Done()]).usage
     assert usage is not None
@@ -437,14 +448,21 @@ def test_tokens_used_have_every_count_that_the_sdk_demands():
         ({"previous_response_id": "resp_0"}, {"previous_response_id": "resp_0"}),
     ],
 )
-def test_a_response_repeats_of_its_request_what_sdks_read(asked, told):
+def test_a_response_repeats_of_its_request_what_sdks_read(asked: Any, told: Any) -> None:
     events: list[Event] = [Opened(), Stopped(), Done()]
     body = whole(events, Asked(api="responses", model="m", body=asked))
     assert {name: body[name] for name in told} == told
     assert "secret" not in json.dumps(body)
 
 
-def test_errors_are_raised_by_the_sdk_as_their_own_kinds():
+def test_a_request_that_cannot_be_written_as_json_is_not_repeated() -> None:
+    half = "m\ud83d"
+    asked = Asked(api="responses", model=half, body={"tools": [{"type": "custom", "name": half}]})
+    response = heard([Opened(), Stopped(), Done()], asked)
+    assert (response.model, response.tools) == ("m\ufffd", [])
+
+
+def test_errors_are_raised_by_the_sdk_as_their_own_kinds() -> None:
     def call(status: int, body: dict[str, Any]) -> Callable[[], Any]:
         def answer(_: httpx2.Request) -> httpx2.Response:
             return httpx2.Response(status, json=body)
@@ -454,7 +472,7 @@ def test_errors_are_raised_by_the_sdk_as_their_own_kinds():
         return lambda: client.responses.create(model="m", input="Hi")
 
     body = CODEC.error("blocked", "No.", "input")
-    with pytest.raises(openai.BadRequestError, match="No.") as caught:
+    with pytest.raises(openai.BadRequestError, match=r"No\.") as caught:
         call(400, body)()
     assert (caught.value.code, caught.value.param) == ("content_filter", "input")
     assert CODEC.error_code(json.dumps(body).encode()) == "content_filter"

@@ -22,6 +22,8 @@ _COMMANDS = {
     "monitor": "Watch scores from standard input and say when to stop.",
     "evaluate": "Compare all monitors on repeated splits of labelled trajectories.",
     "explain": "Say in plain words what a calibration promises, and what it does not.",
+    "check": "Check a configuration of the gateway, and say what it does.",
+    "key": "Make an API key for a tenant of the gateway.",
     "demo": "Calibrate, watch a stream and evaluate, on real scores or a closed-form world.",
 }
 

@@ -71,7 +71,7 @@ class Guard:
         mode: ``"observe"`` turns every intervention into ``"shadow"``.
         hold: what the reader waits for.
         hold_chars: at least so many characters are held back.
-        marker: what stands for masked text; ``{category}`` is replaced.
+        marker: what stands for masked text; ``{rule}`` and ``{category}`` are replaced.
         replacement: the text of ``"replace"``.
         otherwise: what follows where ``"fallback"`` comes too late, an appeal is lost, or masked
             arguments of a tool would no longer be JSON.
@@ -87,7 +87,7 @@ class Guard:
     mode: Mode = "enforce"
     hold: Hold = "window"
     hold_chars: int = 0
-    marker: str = "[{category}]"
+    marker: str = "[{rule}]"
     replacement: str = ""
     otherwise: Literal["halt", "replace"] = "halt"
     passed: frozenset[Failure] = frozenset()

@@ -346,7 +346,7 @@ class Guarded:
         elif score.value >= check.alarm_below:
             return True
         if self._guard.does(check.on_alarm) == "mask":
-            self._mask(score.channel, running.upto.get(score.channel, 0), upto, "withheld")
+            self._mask(score.channel, running.upto.get(score.channel, 0), upto)
         if not rang:
             return True
         return await self._ring(running, score, check.on_alarm, out, statistic=statistic)
@@ -361,8 +361,9 @@ class Guarded:
             if does == "allow":
                 continue
             if does in {"shadow", "mask"}:
+                start, end = finding.start - base, finding.end - base
                 late = does == "mask" and not self._mask(
-                    score.channel, finding.start - base, finding.end - base, finding.category
+                    score.channel, start, end, finding.rule, finding.category
                 )
                 self._ledger.alarm(running.check.name, score, wanted, does, finding, late=late)
             elif worst is None or STRENGTH[wanted] > STRENGTH[worst[0]]:
@@ -371,9 +372,12 @@ class Guarded:
             return True
         return await self._ring(running, score, worst[0], out, finding=worst[1])
 
-    def _mask(self, channel: Channel, start: int, end: int, category: str) -> bool:
+    def _mask(
+        self, channel: Channel, start: int, end: int, rule: str = "withheld", category: str = ""
+    ) -> bool:
         window = self._windows.get(channel)
-        marker = self._guard.marker.replace("{category}", category)
+        marker = self._guard.marker.replace("{rule}", rule)
+        marker = marker.replace("{category}", category or rule)
         return window is not None and window.mark(max(start, 0), end, marker)
 
     # ------------------------------------------------------------------------------------ alarms
@@ -406,7 +410,7 @@ class Guarded:
         )  # fmt: skip
         if does == "mask" and closing:
             for window in self._windows.values():
-                self._mask(window.channel, window.released, window.received, "withheld")
+                self._mask(window.channel, window.released, window.received)
         if STRENGTH[does] < STRENGTH["fallback"]:
             return True
         if self._stop is None or STRENGTH[does] > STRENGTH[self._stop]:

@@ -38,14 +38,22 @@ Failure = Literal[
     "receipt_unwritten",
     "config_invalid",
     "overloaded",
+    "stopping",
 ]
 """A closed list; `MEANING` says what each one is."""
 
 Response = Literal["refuse", "stop", "pass", "report", "keep_last", "none"]
-"""refuse: the request is answered with an error, 5xx, that names the failure. stop: the stream ends
-validly, as a filtered one. pass: the text is shown unchecked, and the status says so. report: it is
-logged, counted and told in the receipt; the reader's text is not touched. keep_last: what was in
-force stays in force. none: it cannot happen there."""
+"""A closed list; `RESPONSES` says what each one is."""
+
+RESPONSES: Mapping[Response, str] = {
+    "refuse": "the request is answered with an error, 5xx, that names the failure",
+    "stop": "the stream ends validly, as a filtered one",
+    "pass": "the text is shown unchecked, and the status says so",
+    "report": "it is logged, counted and told in the receipt; the reader's text is not touched",
+    "keep_last": "what was in force stays in force",
+    "none": "it cannot happen there",
+}
+"""Each response, for people."""
 
 MEANING: Mapping[Failure, str] = {
     "verifier_timeout": "a verifier gave no answer by its deadline",
@@ -72,6 +80,7 @@ MEANING: Mapping[Failure, str] = {
     "receipt_unwritten": "an alarm's receipt could not be written",
     "config_invalid": "the configuration on disk was bad when it was reloaded",
     "overloaded": "the gateway is at its limit of open streams, or too slow",
+    "stopping": "the gateway was told to stop, and the time for open responses is over",
 }
 """Each failure, for people."""
 
@@ -113,7 +122,9 @@ _CHECKS: dict[Mode, Row] = {
     "enforce": ("refuse", "stop", "report"),
     "observe": ("pass", "pass", "report"),
 }
-_UPSTREAM: dict[Mode, Row] = {  # there is nothing that could pass
+# There is nothing that could pass. An upstream may refuse in the middle of a stream too: a keep-alive
+# goes out before a slow one has answered.
+_UPSTREAM: dict[Mode, Row] = {
     "enforce": ("refuse", "stop", "none"),
     "observe": ("refuse", "stop", "none"),
 }
@@ -127,8 +138,7 @@ _ROWS: dict[Failure, dict[Mode, Row]] = {
     # Memory is limited in both modes; a shadow that is over its limit must not cost the reader
     # anything, so it lets go of the text instead.
     "hold_overflow": {"enforce": ("refuse", "stop", "none"), "observe": ("pass", "pass", "none")},
-    "upstream_unreachable": _BEFORE_ONLY,
-    "upstream_refused": _BEFORE_ONLY,
+    "stopping": _UPSTREAM,
     "receipt_unwritten": {
         "enforce": ("report", "report", "report"),
         "observe": ("report", "report", "report"),

@@ -58,14 +58,14 @@ class _ToolCalls:
                 text.append(event.text)
 
     def whole(self) -> list[dict[str, Any]]:
-        """Give those that are sealed."""
+        """Give those that are sealed, in the order in which the generator made them."""
         return [
             {
                 "id": fields.get("id") or self._id(n),
                 "type": "function",
                 "function": {"name": fields["name"], "arguments": "".join(text)},
             }
-            for n, (fields, text, sealed) in enumerate(self._calls.values())
+            for n, (fields, text, sealed) in sorted(self._calls.items())
             if sealed and "name" in fields
         ]
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from tocsin.stream.events import Asked
 
 _NUMBERS = ("max_output_tokens", "temperature", "top_p")
@@ -23,7 +25,15 @@ def echoed(asked: Asked) -> dict[str, Any]:
         >>> echoed(Asked(api="responses", model="m", body={"temperature": 0.5}))["temperature"]
         0.5
     """
-    body = asked.body
+    told = _echoed(asked.body)
+    try:
+        msgspec.json.encode(told)
+    except (ValueError, TypeError, RecursionError):
+        return _echoed({})  # half characters, say: what cannot be written is not repeated
+    return told
+
+
+def _echoed(body: Mapping[str, Any]) -> dict[str, Any]:
     choice = body.get("tool_choice")
     parallel = body.get("parallel_tool_calls")
     previous = body.get("previous_response_id")

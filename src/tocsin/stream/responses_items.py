@@ -3,6 +3,10 @@
 The responses API tells each text up to five times: in deltas, at the end of the text, of the part
 and of the item, and in the last event. The first is read, the later ones are compared with it. An
 upstream that leaves the deltas out is read where its text comes first.
+
+In an item, `Began` stands before every part. `Sealed` stands where the item ends, with ``last``
+true, and where its next part is of another channel. Parts of one channel follow each other without:
+what is sealed is over, and a word may be cut over two parts.
 """
 
 from __future__ import annotations
@@ -224,9 +228,15 @@ class Items:
         self._blocks += 1
         if self._blocks > RESPONSES_BLOCKS_MAX:
             raise Unreadable("too_long", "more parts than are read")
-        self._seal(item, {"last": False}, {})
         channel = self._channel(item, part)
-        if (other := self._speaking.get(channel)) is not None:
+        if (before := item.open) is not None:
+            if before.channel == channel:
+                self._close(before)  # what begins next in its channel says that it ended
+            else:
+                # Sealed is sealed: should such a part come again, it is a channel of its own.
+                item.channels.pop(before.part.place)
+                self._seal(item, {"last": False}, {})
+        if (other := self._speaking.get(channel)) is not None and other is not item:
             self.end(other, "completed", {})
         block = Block(part, channel)
         item.blocks[part.place, number] = item.open = block
@@ -244,7 +254,7 @@ class Items:
             channel = Channel("tool_arguments", 0, self._calls)
             self._calls += 1
         else:
-            return Channel(part.channel)
+            channel = Channel(part.channel)
         item.channels[part.place] = channel
         return channel
 

@@ -26,6 +26,7 @@ from tocsin.stream.events import (
 from tocsin.stream.responses_echo import echoed, is_structured
 from tocsin.stream.responses_items import Status
 from tocsin.stream.responses_parts import CALLS, CUSTOM, FUNCTION, PARTS, Part, digest
+from tocsin.stream.utf16 import whole
 
 _TEXT = Channel()
 _IMPLIED = {"text": "output_text", "refusal": "refusal", "reasoning": "summary_text"}
@@ -35,21 +36,26 @@ _PREFIX = {
     "function_call": "fc",
     "custom_tool_call": "ctc",
 }
+_CALL = "call"
 _BROKEN = "The model's answer could not be read to its end."
 
 
 class _OpenPart:
     """A part that is being written."""
 
-    __slots__ = ("at", "delta", "item", "logprobs", "part", "texts")
+    __slots__ = ("at", "delta", "logprobs", "name", "part", "texts")
 
     def __init__(self, part: Part, item: _OpenItem, number: int) -> None:
         self.part = part
-        self.item = item
-        self.delta = f"{part.written}.delta"
         self.at = item.at | {part.number: number}
         self.texts: list[str] = []
         self.logprobs: list[dict[str, Any]] = []
+        self.name = f"{part.written}.delta"
+        # A delta's payload but for its number and its text, to be copied.
+        self.delta: dict[str, Any] = {"type": self.name, "sequence_number": 0, **self.at}
+        self.delta["delta"] = ""
+        if part.kind == "output_text":
+            self.delta["logprobs"] = []
 
     def shown(self) -> dict[str, Any]:
         """Give the part as it stands."""
@@ -62,15 +68,14 @@ class _OpenPart:
 class _OpenItem:
     """An item, as far as it is written."""
 
-    __slots__ = ("at", "body", "digests", "done", "key", "part")
+    __slots__ = ("at", "body", "digests", "key", "part")
 
     def __init__(self, body: dict[str, Any], index: int, key: Any) -> None:
-        self.body = body  # in its final form once `done`
+        self.body = body  # in its final form once the item is closed
         self.key = key
         self.at = {"item_id": body["id"], "output_index": index}
         self.digests: tuple[str, ...] = ()
         self.part: _OpenPart | None = None
-        self.done = False
 
 
 class ResponsesEncoder:
@@ -98,6 +103,7 @@ class ResponsesEncoder:
         self._item_of: dict[Channel, _OpenItem] = {}
         self._calls: dict[Channel, tuple[dict[str, Any], list[str]]] = {}
         self._ids: set[str] = set()
+        self._call_ids: set[str] = set()
         self._status: str = "completed"
         self._reason: str | None = None
         self._usage: dict[str, Any] | None = None
@@ -142,7 +148,7 @@ class ResponsesEncoder:
             "id": fields.get("id", self._made.id),
             "object": "response",
             "created_at": fields.get("created_at", self._made.created_s),
-            "model": fields.get("model", self._asked.model),
+            "model": fields.get("model", whole(self._asked.model)),
         } | echoed(self._asked)
         begun = self._head | {
             "status": "in_progress",
@@ -243,14 +249,14 @@ class ResponsesEncoder:
         return item
 
     def _id(self, wanted: Any, prefix: str) -> str:
-        """Give an id that no other item of the response has."""
-        stem = self._made.id.removeprefix("resp_")
-        id_ = wanted if isinstance(wanted, str) else f"{prefix}_{stem}_{len(self._items)}"
-        if id_ in self._ids:
-            id_ = f"{prefix}_{stem}_{len(self._items)}"
-        while id_ in self._ids:
+        """Give an id that no other item of the response has; calls have a second one."""
+        used = self._call_ids if prefix == _CALL else self._ids
+        id_ = wanted
+        if not isinstance(id_, str) or id_ in used:
+            id_ = f"{prefix}_{self._made.id.removeprefix('resp_')}_{len(self._items)}"
+        while id_ in used:
             id_ += "_"
-        self._ids.add(id_)
+        used.add(id_)
         return id_
 
     def _close_item(
@@ -259,7 +265,6 @@ class ResponsesEncoder:
         self._close_part(item, status)
         for channel in [c for c, other in self._item_of.items() if other is item]:
             del self._item_of[channel]
-        item.done = True
         if item.body["type"] == "message" or status == "incomplete":
             item.body["status"] = status
         opaque = fields.get("encrypted_content") if fields else None
@@ -315,14 +320,13 @@ class ResponsesEncoder:
             if opened is None:
                 return
         opened.texts.append(event.text)
-        data: dict[str, Any] = {"type": opened.delta, "sequence_number": self._count}
-        data |= opened.at
+        data = opened.delta.copy()
+        data["sequence_number"] = self._count
         data["delta"] = event.text
-        if opened.part.kind == "output_text":
-            logprobs = [_logprob(token) for token in event.tokens]
-            opened.logprobs += logprobs
-            data["logprobs"] = logprobs
-        self._frames.append(Frame(data, opened.delta))
+        if event.tokens and "logprobs" in data:
+            data["logprobs"] = [_logprob(token) for token in event.tokens]
+            opened.logprobs += data["logprobs"]
+        self._frames.append(Frame(data, opened.name))
         self._count += 1
 
     def _implied(self, channel: Channel) -> _OpenPart | None:
@@ -354,7 +358,7 @@ class ResponsesEncoder:
         body: dict[str, Any] = {
             "id": self._id(fields.get("item_id"), _PREFIX[part.item]),
             "type": part.item,
-            "call_id": self._id(fields.get("id"), "call"),
+            "call_id": self._id(fields.get("id"), _CALL),
             "name": fields["name"],
             part.field: "",
         }
@@ -363,7 +367,6 @@ class ResponsesEncoder:
         if "namespace" in fields:
             body["namespace"] = fields["namespace"]
         item = self._add(body, fields.get("item"))
-        item.done = True
         if text:
             self._frame(f"{part.written}.delta", item.at | {"delta": text})
         if status == "completed":

@@ -1,0 +1,121 @@
+"""`tocsin serve`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from tocsin.errors import MissingExtra
+from tocsin.limits import WORKERS_MAX
+
+if TYPE_CHECKING:  # the gateway is loaded where it runs: in this process, or in its workers
+    from aiohttp import web
+
+    from tocsin.gateway.site import Site
+    from tocsin.gateway.surroundings import Surroundings
+
+METRICS = "127.0.0.1:9464"
+"""Where operators find metrics; the port is the one that OpenTelemetry's exporters use."""
+
+
+@click.command("serve", short_help="Run the gateway.")
+@click.argument("config")
+@click.option("--host", default=None, help="Listen here, whatever the configuration says.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=None, help="The same; 0 picks one.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, WORKERS_MAX),
+    default=1,
+    show_default=True,
+    help="Processes on the one port.",
+)
+@click.option(
+    "--metrics",
+    metavar="HOST:PORT",
+    default=METRICS,
+    show_default=True,
+    help="Where /metrics is, for operators alone; `off` for nowhere.",
+)
+def command(config: str, host: str | None, port: int | None, workers: int, metrics: str) -> None:
+    r"""Run the gateway: requests in, models asked, answers out under guard.
+
+    \b
+    tocsin serve gateway.toml --workers 4
+
+    SIGHUP reads CONFIG again, and keeps to the old one where the new one is bad. SIGTERM lets open
+    answers end; a second one does not. One JSON line for each request goes to standard error.
+    """
+    where = _where(metrics)
+    with _extra():
+        serve = _one if workers == 1 else _several
+        sys.exit(serve(config, host, port, where, workers))
+
+
+def _one(
+    config: str, host: str | None, port: int | None, metrics: tuple[str, int] | None, _: int
+) -> int:
+    from tocsin.gateway.server import Door, serve
+
+    door = Door(host=host, port=port, metrics=metrics, ready=_announce)
+    return serve(lambda: _load(config), _make_app, door)
+
+
+def _several(
+    config: str, host: str | None, port: int | None, metrics: tuple[str, int] | None, workers: int
+) -> int:
+    from tocsin.gateway.config_file import read
+    from tocsin.gateway.several import serve_several
+
+    said, _ = read(config)
+    return serve_several(
+        lambda: _load(config),
+        _make_app,
+        workers=workers,
+        host=said.listen.host if host is None else host,
+        port=said.listen.port if port is None else port,
+        metrics=metrics,
+        drain_ms=said.limits.drain_ms,
+        ready=_announce,
+    )
+
+
+def _load(config: str) -> Site:
+    from tocsin.gateway.building import load
+
+    return load(config)
+
+
+def _make_app(around: Surroundings) -> web.Application:
+    from tocsin.gateway.app import make_app
+
+    return make_app(around)
+
+
+@contextlib.contextmanager
+def _extra() -> Iterator[None]:
+    """Name the extra that brings what is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as e:
+        if e.name is None or e.name.startswith("tocsin"):
+            raise
+        raise MissingExtra(f"the gateway needs {e.name}: pip install 'tocsin[serve]'") from None
+
+
+def _where(metrics: str) -> tuple[str, int] | None:
+    if metrics == "off":
+        return None
+    host, colon, port = metrics.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise click.BadParameter("give HOST:PORT, or off", param_hint="--metrics")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _announce(where: str, operating: str) -> None:
+    click.echo(f"listening on http://{where}")
+    if operating:
+        click.echo(f"metrics on http://{operating}/metrics")

@@ -1,0 +1,128 @@
+"""The data plane: what all requests share, and the one timer that watches them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Protocol
+
+import aiohttp
+
+from tocsin.gateway.conversations import Conversations
+from tocsin.gateway.errors import Refuse
+from tocsin.gateway.receipts import Receipts
+from tocsin.gateway.site import Tenant
+from tocsin.gateway.surroundings import Surroundings
+from tocsin.gateway.upstream import open_session
+from tocsin.guarding.doors import Approver
+from tocsin.limits import TICK_MS
+
+_ID_BYTES = 18
+_RETRY = {"retry-after": "1"}
+
+
+class Watched(Protocol):
+    """What the ticker looks at."""
+
+    def tick(self, now_s: float) -> None:
+        """Look whether anything is late; takes microseconds and never fails."""
+
+
+class Plane:
+    """What all requests share. Lives in one event loop, from `start` to `stop`.
+
+    Args:
+        around: the configuration in force, what is counted and logged, the order to stop.
+        approver: who is asked for approval.
+        new_id: makes identifiers: letters, digits, ``-`` and ``_``, never the same twice.
+        now: gives the time, in UTC.
+
+    Attributes:
+        session: for the calls of upstreams.
+        receipts, conversations: as they are named.
+        under_way: requests.
+    """
+
+    session: aiohttp.ClientSession
+    conversations: Conversations
+
+    def __init__(
+        self,
+        around: Surroundings,
+        *,
+        approver: Approver | None = None,
+        new_id: Callable[[], str] = lambda: secrets.token_urlsafe(_ID_BYTES),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.live = around.live
+        self.meters = around.meters
+        self.log = around.log
+        self.draining = around.draining
+        self.approver = approver
+        self.new_id = new_id
+        self.now = now
+        self.receipts = Receipts(self.meters, self.log)
+        self.under_way = 0
+        self._by_tenant: Counter[str] = Counter()
+        self._watched: set[Watched] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Begin, within the loop."""
+        loop = asyncio.get_running_loop()
+        self.session = open_session()
+        self.conversations = Conversations(loop.time)
+        self._timer = loop.call_later(TICK_MS / 1_000, self._tick, loop)
+
+    async def stop(self) -> None:
+        """End: connections are closed, receipts are written."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await self.session.close()
+        await self.receipts.close()
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        now_s = loop.time()
+        for watched in list(self._watched):
+            watched.tick(now_s)
+        self._timer = loop.call_later(TICK_MS / 1_000, self._tick, loop)
+
+    @contextmanager
+    def watching(self, watched: Watched) -> Iterator[None]:
+        """Have the ticker look at something."""
+        self._watched.add(watched)
+        try:
+            yield
+        finally:
+            self._watched.discard(watched)
+
+    # ---------------------------------------------------------------------------------- admission
+
+    def admits(self, tenant: Tenant) -> Refuse | None:
+        """Say whether a tenant may have one more request under way."""
+        if self._by_tenant[tenant.name] >= tenant.streams_max:
+            return Refuse(
+                kind="too_many",
+                message=f"more than {tenant.streams_max} requests are under way; wait for one",
+                outcome="limited",
+                headers=_RETRY,
+                closes=True,
+            )
+        return None
+
+    @contextmanager
+    def admitted(self, tenant: Tenant) -> Iterator[None]:
+        """Count a request while it is under way."""
+        self.under_way += 1
+        self._by_tenant[tenant.name] += 1
+        try:
+            yield
+        finally:
+            self.under_way -= 1
+            self._by_tenant[tenant.name] -= 1
+            if not self._by_tenant[tenant.name]:
+                del self._by_tenant[tenant.name]

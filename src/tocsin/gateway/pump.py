@@ -1,0 +1,140 @@
+"""One guarded stream: from the upstream through the guard to the client.
+
+Nothing is read from the upstream while a check is waited for or the client does not read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from tocsin.gateway.outlet import Outlet
+from tocsin.gateway.slicing import long, slices
+from tocsin.gateway.upstream import Call, Failed
+from tocsin.guarding.response import Guarded
+from tocsin.stream import sse
+from tocsin.stream.codec import Decoder, Encoder, Frame
+from tocsin.stream.events import Done, Event
+
+_json = msgspec.json.Encoder().encode
+
+Note = Callable[[], dict[str, object]]
+"""Says what became of the response, for the comment before its end."""
+
+Take = Callable[[Sequence[Event]], Awaitable[list[Event]]]
+
+
+class Pump:
+    """A stream at work.
+
+    Args:
+        guarded: the response under guard.
+        encoder: writes what may be shown.
+        note: see `Note`.
+        take: what the guard does with events.
+
+    Attributes:
+        finished: the upstream has said all.
+        outlet: to the client; set before `run`, since its keep-alive asks for the `head` here.
+    """
+
+    __slots__ = ("_encode", "_guarded", "_note", "_take", "finished", "outlet")
+
+    outlet: Outlet
+
+    def __init__(self, guarded: Guarded, encoder: Encoder, note: Note, take: Take) -> None:
+        self._guarded = guarded
+        self._encode = encoder.encode
+        self._note = note
+        self._take = take
+        self.finished = False
+
+    def head(self) -> bytes | None:
+        """Begin to answer for a keep-alive; None where an answer of another kind is on its way."""
+        guarded = self._guarded
+        events = guarded.show_head()
+        if guarded.phase == "before_first_byte":
+            return None
+        return sse.encode(self._frames(events))
+
+    async def run(self, call: Call, decoder: Decoder) -> None:
+        """Pass on what the guard lets out, until it is over.
+
+        Raises:
+            ConnectionError: the client has gone.
+        """
+        guarded = self._guarded
+        read, feed, take = call.read, decoder.feed, self._take
+        while not guarded.over:
+            data = await read()
+            if isinstance(data, Failed):
+                out = await guarded.fail(data.failure, data.detail)
+            else:
+                events = feed(data) if data else decoder.close()
+                if events and type(events[-1]) is Done:
+                    self.finished = True
+                if long(events):
+                    await self._slowly(events)
+                    continue
+                out = await take(events)
+                if not data and not guarded.over:  # a decoder that knows no end
+                    out += await guarded.fail("upstream_cut_off")
+            if out:
+                await self.send(out)
+
+    async def _slowly(self, events: Sequence[Event]) -> None:
+        """Take long texts in slices; others have their turn in between."""
+        for event in slices(events):
+            out = await self._take((event,))
+            if out:
+                await self.send(out)
+            if self._guarded.over:
+                return
+            await asyncio.sleep(0)
+
+    async def send(self, events: Sequence[Event]) -> None:
+        """Send what may be shown; what ends the response, with a note before it.
+
+        Raises:
+            ConnectionError: the client has gone.
+        """
+        if not self._guarded.over:
+            data = sse.encode(self._frames(events))
+            if data:
+                await self.outlet.write(data)
+            return
+        first, last = sse.encode(self._frames(events[:-1])), sse.encode(self._frames(events[-1:]))
+        await self.outlet.end(first + comment(self._note()) + last)
+
+    def _frames(self, events: Sequence[Event]) -> list[Frame]:
+        encode = self._encode
+        if len(events) == 1:
+            return encode(events[0])
+        frames: list[Frame] = []
+        for event in events:
+            frames += encode(event)
+        return frames
+
+
+def comment(note: dict[str, object]) -> bytes:
+    r"""Write the note as a comment, which readers of events skip.
+
+    Example:
+        >>> comment({"status": "ok"})
+        b': tocsin {"status":"ok"}\n\n'
+    """
+    return sse.comment("tocsin " + _json(note).decode())
+
+
+async def take_all(guarded: Guarded, events: Sequence[Event], out: list[Event]) -> None:
+    """Take a whole response, in slices."""
+    if not long(events):
+        out += await guarded.take(events)
+        return
+    for event in slices(events):
+        out += await guarded.take((event,))
+        if guarded.over:
+            return
+        await asyncio.sleep(0)

@@ -1,0 +1,73 @@
+"""A client's request, read: within its time and size, as JSON, as its API has it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from tocsin.gateway.errors import Refuse
+from tocsin.stream.codec import Codec
+from tocsin.stream.events import Asked, Refused
+
+_decode = msgspec.json.Decoder().decode
+
+
+async def read_asked(
+    request: web.Request, codec: Codec, bytes_max: int, body_ms: int
+) -> Asked | Refuse:
+    """Read a request.
+
+    Args:
+        request: its head has come.
+        codec: of its API.
+        bytes_max: longest body.
+        body_ms: longest wait for all of it.
+    """
+    raw = await _body(request, bytes_max, body_ms)
+    if isinstance(raw, Refuse):
+        return raw
+    try:
+        body = _decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Refuse(kind="bad_request", message="the body is no JSON that can be read")
+    if not isinstance(body, dict):
+        return Refuse(kind="bad_request", message="the body has to be a JSON object")
+    fields: dict[str, Any] = body
+    asked = codec.read_request(fields)
+    if isinstance(asked, Refused):
+        return Refuse(kind="bad_request", message=asked.message, param=asked.param)
+    return asked
+
+
+async def _body(request: web.Request, bytes_max: int, body_ms: int) -> bytes | Refuse:
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        return Refuse(
+            kind="bad_request",
+            message="content-encoding is not supported; send the body as it is",
+            status=415,
+            closes=True,
+        )
+    too_large = Refuse(
+        kind="too_large", message=f"the body has more than {bytes_max} bytes", closes=True
+    )
+    if (request.content_length or 0) > bytes_max:
+        return too_large
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(body_ms / 1_000):
+            while data := await request.content.readany():
+                parts.append(data)
+                size += len(data)
+                if size > bytes_max:
+                    return too_large
+    except TimeoutError:
+        return Refuse(
+            kind="bad_request", message="the body did not come in time", status=408, closes=True
+        )
+    except web.RequestPayloadError:
+        return Refuse(kind="bad_request", message="the body cannot be read", closes=True)
+    return b"".join(parts)

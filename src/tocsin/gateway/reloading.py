@@ -1,0 +1,70 @@
+"""A new configuration, while requests are answered: all of it, or none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from tocsin.errors import TocsinError
+from tocsin.gateway.log import Log, place
+from tocsin.gateway.prometheus import Prometheus
+from tocsin.gateway.site import Site
+from tocsin.gateway.surroundings import Live
+
+
+class Reloading:
+    """Builds a site beside the loop and puts it into force. Open responses keep theirs.
+
+    A configuration that is bad in any place changes nothing; it is logged and counted.
+
+    Args:
+        load: reads the configuration, and raises where it is bad.
+        live: where it is put.
+        meters: what is counted.
+        log: told of each reload.
+    """
+
+    def __init__(self, load: Callable[[], Site], live: Live, meters: Prometheus, log: Log) -> None:
+        self._load = load
+        self._live = live
+        self._meters = meters
+        self._log = log
+        self._task: asyncio.Task[None] | None = None
+        self._again = False
+
+    def order(self) -> None:
+        """Reload, soon. An order that comes during a reload is carried out after it."""
+        if self._task is not None and not self._task.done():
+            self._again = True
+            return
+        self._task = asyncio.get_running_loop().create_task(self._reload())
+
+    async def close(self) -> None:
+        """Wait for a reload that is under way: a thread cannot be stopped."""
+        if self._task is not None:
+            self._again = False
+            await self._task
+
+    async def _reload(self) -> None:
+        while True:
+            self._again = False
+            await self._once()
+            if not self._again:
+                return
+
+    async def _once(self) -> None:
+        old = self._live.site
+        try:
+            site = await asyncio.to_thread(self._load)
+        except Exception as e:  # noqa: BLE001 - whatever is wrong with it, the old one stays
+            # Our own errors name the place in the file, and show no secrets.
+            why = {"why": str(e)} if isinstance(e, TocsinError) else place(e)
+            self._meters.reloaded(valid=False)
+            self._meters.failure("", "config_invalid", "keep_last")
+            self._log.say("config_invalid", digest=old.digest, **why)
+            return
+        self._live.site = site
+        self._meters.reloaded(valid=True)
+        self._log.say("reloaded", digest=site.digest, before=old.digest)
+        if (site.host, site.port) != (old.host, old.port):
+            self._log.say("listens_as_before", why="host and port change with the next start")

@@ -1,0 +1,242 @@
+"""The call of an upstream: its deadlines, and its failures as values.
+
+The upstream is read only when somebody asks for more; what arrives meanwhile waits in one small
+buffer, and then in the kernel, and then at the upstream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Mapping
+
+import aiohttp
+import msgspec
+from aiohttp.abc import AbstractCookieJar
+
+from tocsin.gateway.site import Upstream
+from tocsin.limits import (
+    UPSTREAM_BODY_BYTES_MAX,
+    UPSTREAM_ERROR_BYTES_MAX,
+    UPSTREAM_LINGER_MS,
+    UPSTREAM_POOL_MS,
+    UPSTREAM_READ_BYTES,
+    UPSTREAM_SOCKET_BYTES,
+)
+from tocsin.policy.failures import Failure
+from tocsin.stream.events import Api
+
+PATHS: Mapping[Api, str] = {
+    "chat": "/chat/completions",
+    "responses": "/responses",
+    "messages": "/messages",
+}
+
+_OK = 200
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True):
+    """What came instead of an answer, or of its next piece.
+
+    Args:
+        failure: of the table.
+        detail: for the log, without any of the upstream's text.
+        status, error, retry_after: of an answer that is an error; `error` is its raw body.
+    """
+
+    failure: Failure
+    detail: str = ""
+    status: int = 0
+    error: bytes = b""
+    retry_after: str | None = None
+
+
+class _Interrupted(Exception):  # noqa: N818 - it carries a value, and never leaves this module
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+
+
+def open_session() -> aiohttp.ClientSession:
+    """Make what all calls share: connections that are kept, and nothing else.
+
+    No proxy and no netrc from the environment, no cookies, no redirects, no decompression.
+    """
+    connector = aiohttp.TCPConnector(
+        limit=0,
+        keepalive_timeout=UPSTREAM_POOL_MS / 1_000,
+        socket_factory=_socket,
+    )
+    jar: AbstractCookieJar = aiohttp.DummyCookieJar()
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=jar,
+        auto_decompress=False,
+        read_bufsize=UPSTREAM_READ_BYTES,
+        timeout=aiohttp.ClientTimeout(total=None),
+        trust_env=False,
+    )
+
+
+def _socket(found: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
+    family, kind, protocol, _, _ = found
+    made = socket.socket(family=family, type=kind, proto=protocol)
+    # Set before the connection is made, or the window that was offered stays as wide as it was.
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UPSTREAM_SOCKET_BYTES)
+    return made
+
+
+def _named(error: Exception) -> Failure:
+    """Name what the client library says went wrong."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "upstream_unreachable"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "upstream_garbage"
+    return "upstream_cut_off"
+
+
+class Call:
+    """One call. Not shared between tasks; `tick` and `interrupt` are for the ticker.
+
+    Args:
+        session: from `open_session`.
+        upstream: whom to ask.
+    """
+
+    __slots__ = (
+        "_first",
+        "_idle_s",
+        "_interrupted",
+        "_loop",
+        "_reader",
+        "_response",
+        "_session",
+        "_since",
+        "_upstream",
+    )
+
+    def __init__(self, session: aiohttp.ClientSession, upstream: Upstream) -> None:
+        self._session = session
+        self._upstream = upstream
+        self._loop = asyncio.get_running_loop()
+        self._idle_s = upstream.idle_ms / 1_000
+        self._first: asyncio.Timeout | None = None
+        self._interrupted: Failure | None = None
+        self._response: aiohttp.ClientResponse | None = None
+        self._reader: aiohttp.StreamReader | None = None
+        self._since = 0.0  # when the wait for bytes began; 0: nobody waits
+
+    async def open(self, api: Api, body: bytes, headers: Mapping[str, str]) -> Failed | None:
+        """Send the request and wait for the head of the answer."""
+        try:
+            response = await self._post(PATHS[api], body, headers)
+        except aiohttp.ConnectionTimeoutError:
+            return Failed(failure="upstream_unreachable", detail="no connection by the deadline")
+        except TimeoutError:
+            return Failed(failure=self._interrupted or "upstream_stalled", detail="no answer")
+        except (aiohttp.ClientError, OSError, ValueError) as e:
+            return Failed(failure=_named(e), detail=type(e).__name__)
+        if response.status != _OK:
+            return await self._refused(response)
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            self.close()
+            return Failed(failure="upstream_encoded")
+        return None
+
+    async def _post(
+        self, path: str, body: bytes, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        upstream = self._upstream
+        first_s = 0 if self._interrupted else upstream.first_ms / 1_000
+        try:
+            async with asyncio.timeout(first_s) as self._first:
+                response = await self._session.post(
+                    upstream.url + path,
+                    data=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(total=None, connect=upstream.connect_ms / 1_000),
+                )
+        finally:
+            self._first = None
+        self._response, self._reader = response, response.content
+        return response
+
+    async def _refused(self, response: aiohttp.ClientResponse) -> Failed:
+        error = b""
+        while isinstance(data := await self.read(), bytes) and data:
+            error += data
+            if len(error) > UPSTREAM_ERROR_BYTES_MAX:
+                break
+        self.close()
+        return Failed(
+            failure="upstream_refused",
+            detail=str(response.status),
+            status=response.status,
+            error=error[:UPSTREAM_ERROR_BYTES_MAX],
+            retry_after=response.headers.get("retry-after"),
+        )
+
+    async def read(self) -> bytes | Failed:
+        """Wait for more of the body; empty at its end."""
+        reader = self._reader
+        if reader is None:
+            return b""
+        self._since = self._loop.time()
+        try:
+            return await reader.readany()
+        except _Interrupted as e:
+            return Failed(failure=e.failure)
+        except (aiohttp.ClientError, OSError) as e:
+            return Failed(failure=_named(e), detail=type(e).__name__)
+        except Exception as e:  # noqa: BLE001 - what a parser raises on hostile bytes is no fault of ours
+            return Failed(failure="upstream_garbage", detail=type(e).__name__)
+        finally:
+            self._since = 0.0
+
+    async def read_all(self) -> bytes | Failed:
+        """Wait for the whole body."""
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            data = await self.read()
+            if isinstance(data, Failed):
+                return data
+            if not data:
+                return b"".join(parts)
+            parts.append(data)
+            size += len(data)
+            if size > UPSTREAM_BODY_BYTES_MAX:
+                self.close()
+                return Failed(failure="upstream_too_long", detail=f"over {UPSTREAM_BODY_BYTES_MAX}")
+
+    # ------------------------------------------------------------------------------ for the ticker
+
+    def tick(self, now_s: float) -> None:
+        """Look whether the upstream has been silent for too long."""
+        if self._since and now_s - self._since > self._idle_s:
+            self.interrupt("upstream_stalled")
+
+    def interrupt(self, failure: Failure) -> None:
+        """Let `open` or `read` end with a failure: at once, or when it is called next."""
+        if self._interrupted is not None:
+            return
+        self._interrupted = failure
+        if self._first is not None:
+            with contextlib.suppress(RuntimeError):  # it is expiring just now
+                self._first.reschedule(self._loop.time())
+        elif self._reader is not None:
+            self._reader.set_exception(_Interrupted(failure))
+
+    # ------------------------------------------------------------------------------------- the end
+
+    def let_go(self) -> None:
+        """End after all was said: the connection is kept, if its body ends in time."""
+        response = self._response
+        if response is not None and not response.closed:
+            self._loop.call_later(UPSTREAM_LINGER_MS / 1_000, response.close)
+
+    def close(self) -> None:
+        """End at once: nothing more is wanted, and nobody is to go on writing it."""
+        if self._response is not None:
+            self._response.close()

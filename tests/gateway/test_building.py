@@ -1,0 +1,541 @@
+"""From a configuration to a site: what fits together, and what does not."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from gateway.config_texts import BASE, HASH, LINEAR, RULES, Change, make, refused
+
+from tocsin import calibration_file
+from tocsin.errors import InputError
+from tocsin.gateway.building import load
+from tocsin.gateway.checks import beside
+from tocsin.gateway.summary import summary
+from tocsin.model import Signal
+from tocsin.risk.calibration import Calibration, seal
+from tocsin.testing.worlds import example_calibration
+from tocsin.verifiers.linear import demonstration
+from tocsin.verifiers.registry import verifier
+
+DEMONSTRATED = {
+    "verifier": "linear:harmful_answer", "calibration": "demonstration", "epsilon": 0.1
+}  # fmt: skip
+
+
+def policy(**values: Any) -> Change:
+    return lambda data: data["policies"]["default"].update(values)
+
+
+def check(**values: Any) -> Change:
+    return policy(checks=[{**LINEAR, **values}])
+
+
+def both(*changes: Change) -> Change:
+    def change(data: dict[str, Any]) -> None:
+        for one in changes:
+            one(data)
+
+    return change
+
+
+def top(**values: Any) -> Change:
+    return lambda data: data.update(values)
+
+
+def for_linear(folder: Path, name: str = "own.json") -> Calibration:
+    """Write a calibration that was made for the shipped model."""
+    declared = verifier("linear:harmful_answer").declares.signal()
+    made = msgspec.structs.replace(example_calibration(epsilon=0.1), signal=declared)
+    made = seal(made)
+    calibration_file.save(made, folder / name)
+    return made
+
+
+# ------------------------------------------------------------------------------------- who listens
+
+
+def test_without_keys_the_gateway_listens_on_this_machine_only(tmp_path: Path) -> None:
+    for host in ("0.0.0.0", "::", "10.0.0.1", "models.example"):
+        assert "open_to_all: without keys" in refused(tmp_path, top(listen={"host": host}))
+    for host in ("127.0.0.1", "::1", "localhost"):
+        assert make(tmp_path, top(listen={"host": host})).site.host == host
+
+
+def test_a_host_given_at_the_start_is_under_the_same_rule(tmp_path: Path) -> None:
+    make(tmp_path)
+    path, environment = tmp_path / "gateway.yaml", {"MODEL_KEY": "k"}
+    assert load(path, environment, host="::1").host == "::1"
+    with pytest.raises(InputError, match="without keys"):
+        load(path, environment, host="0.0.0.0")
+
+
+def test_somebody_has_to_be_allowed_to_ask(tmp_path: Path) -> None:
+    assert "nobody may ask" in refused(tmp_path, top(open_to_all=False))
+    tenants = {"a": {"keys": [HASH]}}
+    assert "no key would be asked for" in refused(tmp_path, top(tenants=tenants))
+
+
+def test_a_tenant_is_known_by_the_key_whose_hash_it_has(tmp_path: Path) -> None:
+    hashed = f"sha256:{hashlib.sha256(b'tk-1').hexdigest()}"
+    tenants = {"a": {"keys": [HASH, hashed], "routes": ["all"], "streams_max": 3}}
+    change = top(open_to_all=False, tenants=tenants, listen={"host": "0.0.0.0"})
+    site = make(tmp_path, change).site
+    found = site.tenant("tk-1")
+    assert found is not None and (found.name, found.streams_max) == ("a", 3)
+    assert site.tenant("tk-2") is None and site.tenant(None) is None
+    assert hashed.removeprefix("sha256:") not in repr(site)
+
+
+@pytest.mark.parametrize(
+    ("tenants", "expected"),
+    [
+        ({"a": {"keys": []}}, "tenants.a.keys: give one key at least"),
+        ({"a": {"keys": ["tk-plain"]}}, "tenants.a.keys[0]: write the hash of a key"),
+        ({"a": {"keys": [HASH.upper()]}}, "tenants.a.keys[0]: write the hash of a key"),
+        ({"a": {"keys": [HASH, HASH]}}, "tenants.a.keys[1]: this key is of a already"),
+        ({"a": {"keys": [HASH]}, "b": {"keys": [HASH]}}, "this key is of a already"),
+        ({"a": {"keys": [HASH], "routes": ["al"]}}, "there is no route 'al'; did you mean 'all'?"),
+    ],
+)
+def test_a_tenant_that_is_none_is_refused(
+    tmp_path: Path, tenants: dict[str, Any], expected: str
+) -> None:
+    assert expected in refused(tmp_path, top(open_to_all=False, tenants=tenants))
+
+
+# ------------------------------------------------------------------------------ upstreams and routes
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"url": "http://169.254.169.254/v1"}, "upstreams.main.url: this is a link-local"),
+        ({"speaks": []}, "upstreams.main.speaks: name one API at least"),
+        ({"key": ""}, "upstreams.main.key: it is empty"),
+        ({"key": "a b"}, "upstreams.main.key: it is empty, or holds white space"),
+        ({"headers": {"x y": "1"}}, "headers.x y: this is no name of a header"),
+        ({"headers": {"X-A": "a\nb"}}, "headers.X-A: its value holds what no header can"),
+        ({"headers": {"X-A": "ä"}}, "headers.X-A: its value holds what no header can"),
+        ({"headers": {"Content-Length": "1"}}, "this header is set by the gateway itself"),
+        ({"headers": {"x-a": "1", "X-A": "2"}}, "headers.X-A: this header is here twice"),
+        ({"headers": {"Authorization": "x"}}, "the key is sent in such a header"),
+    ],
+)
+def test_an_upstream_that_cannot_be_asked_is_refused(
+    tmp_path: Path, values: dict[str, Any], expected: str
+) -> None:
+    assert expected in refused(tmp_path, lambda data: data["upstreams"]["main"].update(values))
+
+
+def test_the_url_of_an_upstream_has_no_slash_at_its_end(tmp_path: Path) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["upstreams"]["main"] |= {"url": "http://127.0.0.1:1/v1//", "deadlines": {"idle_ms": 7}}
+
+    upstream = make(tmp_path, change).site.routes[0].upstream
+    assert (upstream.url, upstream.idle_ms) == ("http://127.0.0.1:1/v1", 7)
+
+
+OTHER = {"url": "https://other.example/v1", "speaks": ["messages"]}
+
+
+@pytest.mark.parametrize(
+    ("route", "expected"),
+    [
+        ({"upstream": "man"}, "routes[0].upstream: there is no upstream 'man'; did you mean 'main'"),
+        ({}, "routes[0].upstream: say which; there is main, other"),
+        ({"upstream": "main", "models": []}, "routes[0].models: name one model at least"),
+        ({"upstream": "main", "policy": "strict"}, "routes[0].policy: there is no policy 'strict'"),
+        (
+            {"upstream": "main", "fallback": {"upstream": "othr", "model": "m"}},
+            "routes[0].fallback.upstream: there is no such upstream; did you mean 'other'?",
+        ),
+        (
+            {"upstream": "main", "fallback": {"upstream": "other", "model": "m"}},
+            "routes[0].fallback.upstream: it speaks none of the APIs that main speaks",
+        ),
+    ],
+)
+def test_a_route_that_leads_nowhere_is_refused(
+    tmp_path: Path, route: dict[str, Any], expected: str
+) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["upstreams"]["other"] = OTHER
+        data["routes"] = [{"name": "all", **route}]
+
+    assert expected in refused(tmp_path, change)
+
+
+def test_two_routes_of_one_name_are_refused(tmp_path: Path) -> None:
+    change = top(routes=[{"name": "a", "models": ["x"]}, {"name": "a"}])
+    assert "routes[1].name: another route is called 'a'" in refused(tmp_path, change)
+
+
+@pytest.mark.parametrize("part", ["upstreams", "routes", "policies"])
+def test_a_part_without_anything_in_it_is_refused(tmp_path: Path, part: str) -> None:
+    change = top(**{part: type(BASE[part])()})
+    assert f"{part}: there has to be one at least" in refused(tmp_path, change)
+
+
+# ---------------------------------------------------------------------------------------- what rings
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"alarm_below": None}, "say what rings: one of calibration, alarm_below, findings; it has"),
+        ({"findings": {"*": "halt"}}, "it has alarm_below and findings"),
+        ({"calibration": "demonstration"}, "it has calibration and alarm_below"),
+        ({"epsilon": 0.1}, "checks[0].epsilon: this chooses within a calibration; there is none"),
+        ({"segment": "de"}, "checks[0].segment: this chooses within a calibration"),
+        ({"risk": "false_alarm"}, "checks[0].risk: this chooses within a calibration"),
+        ({"alarm_below": 0.0}, "checks[0].alarm_below: the scores of linear:harmful_answer lie"),
+        ({"alarm_below": 1.01}, "below this it would ring never, or always"),
+        ({"roles": ["tool"]}, "checks[0].roles: a response has no roles"),
+        ({"on_alarm": "allow"}, "checks[0].on_alarm: an alarm that is allowed is none"),
+        ({"verifier": "linea:x"}, "checks[0].verifier: verifier 'linea:x' is unknown"),
+        ({"verifier": "linear:nosuch"}, "checks[0].verifier: linear:nosuch: there is no such file"),
+        ({"steps": "word"}, "checks[0].verifier: step definition 'word' is unknown"),
+    ],
+)
+def test_a_check_that_would_not_ring_as_meant_is_refused(
+    tmp_path: Path, values: dict[str, Any], expected: str
+) -> None:
+    values = {k: v for k, v in {**LINEAR, **values}.items() if v is not None}
+    assert expected in refused(tmp_path, policy(checks=[values]))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"findings": {"emial": "mask"}}, "findings.emial: there is no such rule or category; did"),
+        ({"findings": {}}, "findings: nothing would follow from any finding"),
+        ({"on_alarm": "halt"}, "on_alarm: findings say what follows"),
+        ({"verifier": "linear:harmful_answer"}, "gives scores and names no places"),
+        ({"verifier": "patterns:none.toml"}, "none.toml"),
+    ],
+)
+def test_findings_that_never_come_are_refused(
+    tmp_path: Path, values: dict[str, Any], expected: str
+) -> None:
+    assert expected in refused(tmp_path, policy(checks=[{**RULES, **values}]))
+
+
+def test_rules_and_categories_of_a_file_of_ones_own_are_known(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        '[[rule]]\nid = "project_name"\ntitle = "A project"\npattern = "heron"\n'
+        'category = "custom"\n',
+        encoding="utf-8",
+    )
+    findings = {"project_name": "halt", "custom": "mask"}
+    change = policy(checks=[{"verifier": "patterns:mine.toml", "findings": findings}])
+    made = make(tmp_path, change).site.routes[0].guard.checks[0]
+    assert (made.name, made.on_finding) == ("patterns:mine.toml", findings)
+
+
+def test_a_calibration_rings_at_its_own_threshold(tmp_path: Path) -> None:
+    made = for_linear(tmp_path)
+    change = policy(checks=[{"verifier": "linear:harmful_answer", "calibration": "own.json"}])
+    found = make(tmp_path, change).site.routes[0].guard.checks[0]
+    assert found.monitor is not None
+    assert found.monitor.calibration.digest == made.digest
+    assert str(found.verifier.declares.steps) == made.signal.step_definition
+
+
+def test_a_calibration_for_something_else_is_refused(tmp_path: Path) -> None:
+    made = for_linear(tmp_path)
+    for values, said in (
+        ({"verifier": "other"}, "verifier is 'other'"),
+        ({"verifier_version": "0"}, "verifier_version is '0'"),
+    ):
+        signal = msgspec.structs.replace(made.signal, **values)
+        other = seal(msgspec.structs.replace(made, signal=signal))
+        calibration_file.save(other, tmp_path / "other.json")
+        change = policy(checks=[{"verifier": "linear:harmful_answer", "calibration": "other.json"}])
+        complaint = refused(tmp_path, change)
+        assert "checks[0].calibration: the calibration was made for something else" in complaint
+        assert said in complaint
+
+
+def test_other_steps_than_those_calibrated_on_are_refused(tmp_path: Path) -> None:
+    change = policy(checks=[{**DEMONSTRATED, "steps": "line"}])
+    assert "step_definition is 'sentence', expected 'line'" in refused(tmp_path, change)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"calibration": "none.json"}, "checks[0].calibration: cannot read"),
+        ({"calibration": "gateway.yaml"}, "checks[0].calibration:"),
+        ({"calibration": "a\0b"}, "checks[0].calibration:"),
+        ({"epsilon": 0.3}, "checks[0].calibration:"),
+        ({"segment": "nowhere"}, "checks[0].segment: there is no segment 'nowhere'"),
+        ({"verifier": "linear:injected_agent"}, "no demonstration calibration"),
+        ({"verifier": "patterns"}, "no demonstration calibration"),
+    ],
+)
+def test_a_calibration_that_does_not_hold_is_refused(
+    tmp_path: Path, values: dict[str, Any], expected: str
+) -> None:
+    assert expected in refused(tmp_path, policy(checks=[{**DEMONSTRATED, **values}]))
+
+
+def test_which_of_several_certificates_has_to_be_said(tmp_path: Path) -> None:
+    several = len(calibration_file.load(demonstration("harmful_answer")).certificates)
+    without = {k: v for k, v in DEMONSTRATED.items() if k != "epsilon"}
+    assert several > 1
+    assert "checks[0].calibration:" in refused(tmp_path, policy(checks=[without]))
+
+
+def test_checks_get_names_and_keep_those_they_have(tmp_path: Path) -> None:
+    named = [LINEAR, LINEAR, {**LINEAR, "name": "mine"}]
+    checks = make(tmp_path, policy(checks=named)).site.routes[0].guard.checks
+    assert ["linear:harmful_answer", "linear:harmful_answer.2", "mine"] == [c.name for c in checks]
+    assert checks[0].verifier is checks[1].verifier
+    twice = [{**LINEAR, "name": "mine"}, {**LINEAR, "name": "mine"}]
+    assert "checks[1].name: another check is called 'mine'" in refused(
+        tmp_path, policy(checks=twice)
+    )
+
+
+def test_files_lie_beside_the_file_that_names_them(tmp_path: Path) -> None:
+    assert beside("onnx:injection", tmp_path) == "onnx:injection"
+    assert beside("patterns", tmp_path) == "patterns"
+    assert beside("patterns:mine.toml", tmp_path) == f"patterns:{tmp_path}/mine.toml"
+    assert beside("remote:/etc/guard.toml", tmp_path) == "remote:/etc/guard.toml"
+    (tmp_path / "harmful_answer").write_bytes(b"")
+    assert beside("linear:harmful_answer", tmp_path) == f"linear:{tmp_path}/harmful_answer"
+
+
+# ------------------------------------------------------------------------------------ what follows
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"checks": []}, "policies.default.checks: a policy without a check guards nothing"),
+        ({"checks": [{**LINEAR, "on_alarm": "escalate"}]}, "escalate: an alarm escalates, and no"),
+        ({"checks": [{**LINEAR, "on_alarm": "fallback"}]}, "routes[0].fallback: the policy"),
+        (
+            {"checks": [{**LINEAR, "on_alarm": "replace"}], "replacement": ""},
+            "replacement: an alarm replaces, and there is no text for it",
+        ),
+        ({"otherwise": "replace", "replacement": ""}, "replacement: an alarm replaces"),
+        ({"pass": ["upstream_error"]}, "pass: failures that cannot pass: upstream_error"),
+        ({"marker": "x" * 65}, "marker: expected str of length <= 64"),
+        (
+            {"input": [{**RULES, "findings": {"*": "mask"}}]},
+            "policies.default.input[0]: a request is sent on as it is or not at all: mask is for",
+        ),
+        ({"input": [{**RULES, "findings": {"*": "fallback"}}]}, "fallback is for checks of the"),
+        ({"input": [LINEAR]}, "input[0].verifier: linear:harmful_answer reads only"),
+    ],
+)
+def test_an_intervention_that_could_not_follow_is_refused(
+    tmp_path: Path, values: dict[str, Any], expected: str
+) -> None:
+    assert expected in refused(tmp_path, policy(**values))
+
+
+def test_a_whole_policy_becomes_a_guard(tmp_path: Path) -> None:
+    values = {
+        "checks": [{**LINEAR, "on_alarm": "fallback"}, {**RULES, "findings": {"*": "escalate"}}],
+        "input": [{**RULES, "findings": {"*": "replace"}, "roles": ["tool", "document"]}],
+        "escalate": {**LINEAR, "deadline_ms": 77},
+        "mode": "observe",
+        "hold": "end_of_stream",
+        "hold_chars": 5,
+        "marker": "<{category}>",
+        "replacement": "no",
+        "otherwise": "replace",
+        "pass": ["verifier_timeout"],
+        "approval_ms": 9,
+    }
+
+    def change(data: dict[str, Any]) -> None:
+        data["policies"]["default"] = values
+        data["upstreams"]["other"] = OTHER | {"speaks": ["chat"]}
+        fallback = {"upstream": "other", "model": "safe"}
+        data["routes"] = [{"name": "all", "upstream": "main", "fallback": fallback}]
+
+    route = make(tmp_path, change).site.routes[0]
+    guard = route.guard
+    assert (guard.name, guard.mode, guard.hold, guard.hold_chars) == (
+        "default", "observe", "end_of_stream", 5
+    )  # fmt: skip
+    assert (guard.marker, guard.replacement, guard.otherwise) == ("<{category}>", "no", "replace")
+    assert guard.passed == {"verifier_timeout"}
+    assert [c.on_alarm for c in guard.checks] == ["fallback", "halt"]
+    assert guard.checks[1].on_finding == {"*": "escalate"}
+    assert route.input is not None and route.input.hold == "end_of_stream"
+    assert route.input.checks[0].roles == {"tool", "document"}
+    assert route.stronger is not None and route.stronger.deadline_ms == 77
+    assert route.fallback is not None and route.fallback.model == "safe"
+    assert (route.approval_ms, route.conversations) == (9, False)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda d: None, "conversations: only a calibrated check watches over a whole"),
+        (
+            lambda d: d["routes"][0].update(fallback={"upstream": "main", "model": "m"}),
+            "conversations: a conversation goes on with one model",
+        ),
+    ],
+)
+def test_a_conversation_needs_a_calibration_and_one_model(
+    tmp_path: Path, change: Change, expected: str
+) -> None:
+    talking = top(routes=[{"name": "all", "conversations": True}])
+    assert expected in refused(tmp_path, both(talking, change))
+
+
+def test_a_conversation_with_a_calibrated_check_is_sound(tmp_path: Path) -> None:
+    talking = top(routes=[{"name": "all", "conversations": True}])
+    route = make(tmp_path, both(talking, policy(checks=[DEMONSTRATED]))).site.routes[0]
+    assert route.conversations is True
+
+
+# ------------------------------------------------------------------------------------------ digests
+
+
+def digest(folder: Path, change: Change) -> str:
+    folder.mkdir(exist_ok=True)
+    return make(folder, change).site.routes[0].guard.digest
+
+
+def test_the_digest_of_a_policy_names_what_it_does_wherever_it_lies(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for_linear(tmp_path / name, f"{name}.json")
+    checks = [
+        policy(checks=[{"verifier": "linear:harmful_answer", "calibration": f"{n}.json"}])
+        for n in ("a", "b")
+    ]
+    one, two = digest(tmp_path / "a", checks[0]), digest(tmp_path / "b", checks[1])
+    assert one == two
+    assert len(one) == 64 and int(one, 16) >= 0
+
+
+def test_whatever_changes_a_decision_changes_the_digest(tmp_path: Path) -> None:
+    (tmp_path / "rules.toml").write_text('off = ["email"]\n', encoding="utf-8")
+    changes = [
+        policy(),
+        check(alarm_below=0.25),
+        check(on_alarm="shadow"),
+        check(steps="line"),
+        check(name="x"),
+        policy(mode="observe"),
+        policy(hold_chars=1),
+        {"pass": ["verifier_timeout"]},
+        policy(checks=[DEMONSTRATED]),
+        policy(checks=[{**DEMONSTRATED, "epsilon": 0.05}]),
+        policy(input=[RULES | {"findings": {"*": "halt"}}]),
+        policy(escalate=LINEAR),
+    ]
+    found = [digest(tmp_path, c if callable(c) else policy(**c)) for c in changes]
+    assert len(set(found)) == len(changes)
+
+
+# ------------------------------------------------------------------------------------------ receipts
+
+
+def test_the_folder_of_receipts_has_to_be_there(tmp_path: Path) -> None:
+    change = top(receipts="kept")
+    assert "receipts: there is no such folder" in refused(tmp_path, change)
+    (tmp_path / "kept").mkdir()
+    assert make(tmp_path, change).site.receipts == tmp_path / "kept"
+    assert "receipts: there is no such folder" in refused(tmp_path, top(receipts="a\0b"))
+
+
+# ------------------------------------------------------------------------------------------- summary
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (policy(hold="optimistic"), "policies.default: hold optimistic: text is shown before"),
+        (policy(mode="observe"), "policies.default: mode observe: alarms are recorded and stop"),
+        (policy(**{"pass": ["verifier_failed"]}), "pass verifier_failed: where that happens"),
+        (check(on_alarm="require_approval"), "require_approval: nobody is there to ask yet"),
+        (policy(escalate=LINEAR), "policies.default: escalate: no alarm escalates"),
+        (policy(checks=[DEMONSTRATED]), "checks[0]: the demonstration calibration was made on"),
+        (
+            policy(checks=[], input=[RULES | {"findings": {"*": "halt"}}]),
+            "no check reads reasoning, refusal, text, tool_arguments of a response",
+        ),
+        (
+            lambda d: d["upstreams"]["main"].update(url="http://models.example/v1"),
+            "upstreams.main: http to models.example: texts and the key travel unencrypted",
+        ),
+        (
+            top(routes=[{"name": "a"}, {"name": "b", "models": ["x"]}]),
+            "routes[1]: route 'a' stands before it and takes all models",
+        ),
+        (
+            lambda d: d["policies"].update(unused=d["policies"]["default"]),
+            "policies.unused: no route is under it",
+        ),
+        (
+            lambda d: d["routes"][0].update(fallback={"upstream": "main", "model": "m"}),
+            "routes[0]: no alarm of its policy falls back",
+        ),
+        (
+            both(
+                top(routes=[{"name": "all", "conversations": True}]),
+                policy(checks=[DEMONSTRATED]),
+            ),
+            "routes[0]: what is watched is a whole conversation",
+        ),
+    ],
+)
+def test_what_may_not_be_meant_is_warned_of(
+    tmp_path: Path, change: Change, expected: str
+) -> None:
+    assert [w for w in summary(make(tmp_path, change)).warnings if expected in w] != []
+
+
+def test_a_plain_file_has_no_warnings(tmp_path: Path) -> None:
+    assert summary(make(tmp_path)).warnings == ()
+
+
+def test_each_check_says_what_it_promises_or_that_it_promises_nothing(tmp_path: Path) -> None:
+    found = summary(make(tmp_path, policy(checks=[LINEAR, RULES, DEMONSTRATED])))
+    by_hand, rules, calibrated = found.policies[0].checks
+    assert by_hand.guarantee == "no guarantee: threshold set by hand"
+    assert rules.guarantee == "no guarantee: rules ring on what they name"
+    assert calibrated.guarantee.startswith("Calibrated on n = ")
+    assert [c.rings for c in (by_hand, rules, calibrated)] == ["threshold", "rules", "calibration"]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"checks": [{**LINEAR, "steps": "chars:40"}]}, 40),
+        ({"checks": [{**LINEAR, "steps": "tokens:8"}]}, 56),
+        ({"checks": [{**LINEAR, "steps": "chars:40"}], "hold_chars": 500}, 500),
+        ({"checks": [{**LINEAR, "steps": "chars:40"}], "hold": "optimistic"}, 0),
+        ({"checks": [{**LINEAR, "steps": "chars:40"}], "hold": "end_of_stream"}, None),
+        ({"checks": [{**LINEAR, "steps": "turn"}]}, None),
+    ],
+)
+def test_how_far_text_is_held_back_follows_from_the_checks(
+    tmp_path: Path, values: dict[str, Any], expected: int | None
+) -> None:
+    assert summary(make(tmp_path, policy(**values))).policies[0].hold_back_chars == expected
+
+
+def test_rules_hold_back_what_their_longest_match_needs(tmp_path: Path) -> None:
+    found = summary(make(tmp_path, policy(checks=[RULES]))).policies[0]
+    declared = verifier("patterns").declares
+    assert found.hold_back_chars == declared.hold_back_chars + 32
+
+
+def test_a_signal_is_named_by_what_the_verifier_declares(tmp_path: Path) -> None:
+    found = summary(make(tmp_path)).policies[0].checks[0]
+    declared = verifier("linear:harmful_answer").declares.signal()
+    assert declared == Signal(
+        verifier=found.verifier, verifier_version=found.version, step_definition=found.steps
+    )

@@ -1,0 +1,220 @@
+"""The promise: no client costs more than a little for longer than a while, whatever it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+from gateway.processes import Client, eventually, metric, stub, talking
+
+HOST = b"Host: gateway.example\r\n"
+
+
+def closed(gateway: object, why: str) -> float:
+    return metric(gateway, f'tocsin_connections_closed_total{{why="{why}"}}')  # type: ignore[arg-type]
+
+
+def test_a_connection_without_a_request_is_closed(tmp_path: Path) -> None:
+    with stub(tmp_path, header_ms=100) as gateway, talking(gateway) as client:
+        assert client.rest() == b""
+        assert closed(gateway, "no_request") == 1
+
+
+@pytest.mark.parametrize("half", [b"PO", b"POST / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nHost: a"])
+def test_half_a_request_is_answered_with_408(tmp_path: Path, half: bytes) -> None:
+    with stub(tmp_path, header_ms=100) as gateway, talking(gateway) as client:
+        client.send(half)
+        assert client.rest().startswith(b"HTTP/1.1 408 ")
+        assert closed(gateway, "slow_head") == 1
+
+
+def test_a_request_that_comes_byte_by_byte_has_no_more_time_than_another(tmp_path: Path) -> None:
+    with stub(tmp_path, header_ms=300) as gateway, talking(gateway) as client:
+        client.socket.settimeout(0.02)
+        said = b""
+        client.send(b"GET / HTTP/1.1\r\nX: ")
+        for _ in range(1_000):
+            try:
+                client.send(b"x")
+                said = client.socket.recv(64)
+            except TimeoutError:
+                continue
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+            break
+        assert said.startswith(b"HTTP/1.1 408 ") or closed(gateway, "slow_head") == 1
+
+
+def test_the_second_request_of_a_connection_has_a_deadline_too(tmp_path: Path) -> None:
+    with stub(tmp_path, header_ms=200) as gateway, talking(gateway) as client:
+        client.post()
+        assert client.answer()[0] == 200
+        client.send(b"POST / HT")
+        assert client.rest().startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_connection_is_kept_between_requests_beyond_the_deadline_of_a_head(
+    tmp_path: Path,
+) -> None:
+    with stub(tmp_path, header_ms=100) as gateway, talking(gateway) as client:
+        client.post()
+        client.answer()
+        with talking(gateway) as other:
+            assert other.rest() == b""  # so long is the deadline of a head
+        client.post()
+        assert client.answer()[0] == 200
+
+
+def test_a_client_that_does_not_read_is_let_go_and_costs_little(tmp_path: Path) -> None:
+    with stub(tmp_path, stalled_ms=400) as gateway:
+        process = psutil.Process(gateway.pid)
+        gateway.where  # noqa: B018 - it listens
+        before = process.memory_info().rss
+        clients = [Client(gateway.where, room_bytes=4_096) for _ in range(20)]
+        try:
+            for client in clients:
+                client.post("flood")
+            eventually(lambda: closed(gateway, "stalled") == 20)
+            grown = process.memory_info().rss - before
+            assert grown <= 20 * 256 * 1024
+        finally:
+            for client in clients:
+                client.socket.close()
+        eventually(lambda: metric(gateway, "tocsin_connections") == 0)
+
+
+def test_a_client_that_reads_slowly_is_not_let_go(tmp_path: Path) -> None:
+    with stub(tmp_path, stalled_ms=200) as gateway, talking(gateway) as client:
+        client.post("flood")
+        with talking(gateway) as clock:  # each of its answers takes a sweep's time
+            for _ in range(200):
+                assert client.socket.recv(65_536)
+                clock.post()
+                clock.answer()
+        assert closed(gateway, "stalled") == 0
+
+
+def test_a_request_behind_another_one_is_not_answered(tmp_path: Path) -> None:
+    """What is smuggled comes behind a request, in the same breath."""
+    one = b"POST /v1/chat/completions HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n{}"
+    with stub(tmp_path) as gateway, talking(gateway) as client:
+        client.send(one + one)
+        assert client.rest().count(b"HTTP/1.1 200 OK") == 1
+        assert closed(gateway, "ahead") == 1
+        assert len(gateway.logged("request")) == 1
+
+
+def test_a_request_that_comes_during_an_answer_is_not_answered(tmp_path: Path) -> None:
+    with stub(tmp_path) as gateway, talking(gateway) as client:
+        client.begin("echo")
+        client.until(b"begun ")
+        client.piece(b"")
+        client.post()
+        client.until(b"0\r\n\r\n")
+        # Whichever came first, the end or the request: nothing is mixed up.
+        assert client.rest() in (b"", client._rest)
+
+
+def test_a_client_may_ask_again_as_soon_as_the_answer_is_complete(tmp_path: Path) -> None:
+    with stub(tmp_path) as gateway, talking(gateway) as client:
+        for _ in range(500):
+            client.post()
+            assert client.answer()[0] == 200
+        assert closed(gateway, "ahead") == 0
+
+
+def test_requests_beyond_the_limit_are_refused_and_the_open_ones_go_on(tmp_path: Path) -> None:
+    with stub(tmp_path, streams_max=2) as gateway:
+        with talking(gateway) as a, talking(gateway) as b, talking(gateway) as c:
+            for client in (a, b):
+                client.begin("echo")
+                client.until(b"begun ")
+            c.post()
+            status, body = c.answer()
+            assert status == 503
+            assert b"overloaded" in body
+            assert c.get("/livez") == (200, b"ok\n")
+            a.piece(b"on")
+            a.until(b"on")
+            a.piece(b"")
+            a.until(b"0\r\n\r\n")
+            eventually(lambda: _asks(c) == 200)
+        shed = 'tocsin_requests_shed_total{why="streams_max"}'
+        assert metric(gateway, shed) >= 1
+
+
+def _asks(client: Client) -> int:
+    client.post()
+    return client.answer()[0]
+
+
+def test_a_process_that_is_too_slow_takes_nothing_new_until_it_is_not(tmp_path: Path) -> None:
+    with stub(tmp_path) as gateway, talking(gateway) as blocks, talking(gateway) as client:
+        blocks.post("block&s=1.5")
+        blocks.answer()
+        statuses = []
+
+        def recovered() -> bool:
+            statuses.append(_asks(client))
+            return statuses[-1] == 200
+
+        eventually(recovered)
+        assert 503 in statuses
+        assert metric(gateway, 'tocsin_requests_shed_total{why="lag"}') >= 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\nHost: a\n\n", 400),
+        (b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+        (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n", 417),
+        (b"POST / HTTP/1.0\r\nContent-Length: 0\r\n\r\n", 505),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 01\r\n\r\nx", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer_Encoding: chunked\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx", 400),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked"
+            b"\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+    ],
+)
+def test_a_request_of_an_unusual_shape_is_refused_and_the_connection_closed(
+    tmp_path: Path, request_: bytes, status: int
+) -> None:
+    with stub(tmp_path) as gateway, talking(gateway) as client:
+        client.send(request_)
+        said = client.rest()
+        assert said.startswith(b"HTTP/1.1 %d " % status) or said.startswith(
+            b"HTTP/1.0 %d " % status
+        )
+        assert b"100 Continue" not in said
+        assert gateway.logged("request") == []
+        assert gateway.logged("fault") == []
+
+
+def test_a_health_check_may_be_of_http_1_0(tmp_path: Path) -> None:
+    with stub(tmp_path) as gateway, talking(gateway) as client:
+        client.send(b"GET /livez HTTP/1.0\r\n\r\n")
+        assert client.rest().endswith(b"\r\n\r\nok\n")
+
+
+def test_tenants_cannot_read_metrics(tmp_path: Path) -> None:
+    with stub(tmp_path) as gateway, talking(gateway) as client:
+        status, body = client.get("/metrics")
+        assert status == 404
+        assert b"tocsin" not in body
