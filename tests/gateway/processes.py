@@ -142,7 +142,11 @@ class Client:
         if room_bytes is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room_bytes)
         self.socket.settimeout(WAIT_S)
-        self.socket.connect(where)
+        try:
+            self.socket.connect(where)
+        except OSError:
+            self.socket.close()
+            raise
         self._rest = b""
 
     def send(self, data: bytes) -> None:

@@ -47,7 +47,8 @@ def test_link_local_and_metadata_hosts_are_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "169.16689662", "1.2.3", "1.2.3.4.5"]
+    "host",
+    ["2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "169.16689662", "1.2.3", "1.2.3.4.5"],
 )
 def test_addresses_in_disguise_are_refused(host: str) -> None:
     assert "four decimal numbers" in url_complaint(f"http://{host}/v1")

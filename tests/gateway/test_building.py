@@ -15,6 +15,8 @@ from tocsin.gateway.checks import beside
 from tocsin.gateway.summary import summary
 from tocsin.model import Signal
 from tocsin.risk.calibration import Calibration, seal
+from tocsin.risk.statistics.base import ClosingCheck
+from tocsin.risk.statistics.log_odds import FEATURES, LogOdds
 from tocsin.testing.worlds import example_calibration
 from tocsin.verifiers.linear import demonstration
 from tocsin.verifiers.registry import verifier
@@ -143,7 +145,10 @@ OTHER = {"url": "https://other.example/v1", "speaks": ["messages"]}
 @pytest.mark.parametrize(
     ("route", "expected"),
     [
-        ({"upstream": "man"}, "routes[0].upstream: there is no upstream 'man'; did you mean 'main'"),
+        (
+            {"upstream": "man"},
+            "routes[0].upstream: there is no upstream 'man'; did you mean 'main'",
+        ),
         ({}, "routes[0].upstream: say which; there is main, other"),
         ({"upstream": "main", "models": []}, "routes[0].models: name one model at least"),
         ({"upstream": "main", "policy": "strict"}, "routes[0].policy: there is no policy 'strict'"),
@@ -184,7 +189,10 @@ def test_a_part_without_anything_in_it_is_refused(tmp_path: Path, part: str) -> 
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"alarm_below": None}, "say what rings: one of calibration, alarm_below, findings; it has"),
+        (
+            {"alarm_below": None},
+            "say what rings: one of calibration, alarm_below, findings; it has",
+        ),
         ({"findings": {"*": "halt"}}, "it has alarm_below and findings"),
         ({"calibration": "demonstration"}, "it has calibration and alarm_below"),
         ({"epsilon": 0.1}, "checks[0].epsilon: this chooses within a calibration; there is none"),
@@ -291,7 +299,7 @@ def test_which_of_several_certificates_has_to_be_said(tmp_path: Path) -> None:
 def test_checks_get_names_and_keep_those_they_have(tmp_path: Path) -> None:
     named = [LINEAR, LINEAR, {**LINEAR, "name": "mine"}]
     checks = make(tmp_path, policy(checks=named)).site.routes[0].guard.checks
-    assert ["linear:harmful_answer", "linear:harmful_answer.2", "mine"] == [c.name for c in checks]
+    assert [c.name for c in checks] == ["linear:harmful_answer", "linear:harmful_answer.2", "mine"]
     assert checks[0].verifier is checks[1].verifier
     twice = [{**LINEAR, "name": "mine"}, {**LINEAR, "name": "mine"}]
     assert "checks[1].name: another check is called 'mine'" in refused(
@@ -398,6 +406,21 @@ def test_a_conversation_with_a_calibrated_check_is_sound(tmp_path: Path) -> None
     assert route.conversations is True
 
 
+def test_a_calibration_that_speaks_at_the_end_is_none_for_conversations(tmp_path: Path) -> None:
+    made = for_linear(tmp_path)
+    model = LogOdds(intercept=0.0, weights=(0.0,) * FEATURES, base=0.0, trees=())
+    closing = ClosingCheck(model=model, intercept=0.0, slope=1.0)
+    statistics = tuple(msgspec.structs.replace(s, closing=closing) for s in made.statistics)
+    made = seal(msgspec.structs.replace(made, statistics=statistics))
+    calibration_file.save(made, tmp_path / "closing.json")
+    checks = [{"verifier": "linear:harmful_answer", "calibration": "closing.json"}]
+    make(tmp_path, policy(checks=checks))
+    talking = top(routes=[{"name": "all", "conversations": True}])
+    assert "conversations: the calibration's statistic speaks at the end" in refused(
+        tmp_path, both(talking, policy(checks=checks))
+    )
+
+
 # ------------------------------------------------------------------------------------------ digests
 
 
@@ -491,9 +514,7 @@ def test_the_folder_of_receipts_has_to_be_there(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_may_not_be_meant_is_warned_of(
-    tmp_path: Path, change: Change, expected: str
-) -> None:
+def test_what_may_not_be_meant_is_warned_of(tmp_path: Path, change: Change, expected: str) -> None:
     assert [w for w in summary(make(tmp_path, change)).warnings if expected in w] != []
 
 

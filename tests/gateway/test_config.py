@@ -190,9 +190,7 @@ def test_every_key_of_every_part_is_refused_where_it_is_unknown(tmp_path: Path) 
             data.update(json.loads(json.dumps(base)))
             spoil(data, *place)
 
-        assert f"{written((*place, 'nonsense'))}: there is no such key" in refused(
-            tmp_path, change
-        )
+        assert f"{written((*place, 'nonsense'))}: there is no such key" in refused(tmp_path, change)
 
 
 # --------------------------------------------------------------------------------- the environment

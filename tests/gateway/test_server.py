@@ -186,7 +186,7 @@ def test_a_fault_is_answered_and_logged_without_its_words(tmp_path: Path) -> Non
         status, body = client.answer()
         assert (500, b"") == (status, body)
         assert gateway.until_logged("fault")["error"] == "ValueError"
-        assert gateway.until_logged("request")["outcome"] == "ok"
+        assert gateway.until_logged("request")["outcome"] == "broken"
         assert "words of somebody" not in str(gateway.lines)
 
 

@@ -95,10 +95,10 @@ def test_depth_has_a_limit() -> None:
 
 def test_each_place_knows_its_line() -> None:
     _, lines = parse_yaml("a:\n  b: 1\n  c:\n    - x\n    - y: 2\n", "f.yaml")
-    assert {
+    assert lines == {
         (): 1, ("a",): 1, ("a", "b"): 2, ("a", "c"): 3, ("a", "c", 0): 4, ("a", "c", 1): 5,
         ("a", "c", 1, "y"): 5,
-    } == lines  # fmt: skip
+    }  # fmt: skip
 
 
 VALUES = st.recursive(

@@ -35,7 +35,7 @@ def test_every_cell_is_filled_and_there_are_no_others() -> None:
 
 def test_every_failure_has_a_meaning() -> None:
     assert set(get_args(Failure)) == set(MEANING)
-    assert [] == [f for f, meaning in MEANING.items() if not meaning.strip()]
+    assert [f for f, meaning in MEANING.items() if not meaning.strip()] == []
 
 
 def test_every_reason_of_a_verifier_and_of_a_stream_is_a_failure() -> None:
@@ -45,7 +45,7 @@ def test_every_reason_of_a_verifier_and_of_a_stream_is_a_failure() -> None:
 
 
 def test_where_a_policy_enforces_no_failure_passes_by_default() -> None:
-    assert [] == [cell for cell in CELLS if cell[2] == "enforce" and TABLE[cell] == "pass"]
+    assert [cell for cell in CELLS if cell[2] == "enforce" and TABLE[cell] == "pass"] == []
 
 
 @pytest.mark.parametrize("failure", sorted(MAY_PASS))
@@ -58,7 +58,7 @@ def test_a_check_that_fails_before_the_end_shows_nothing_more(failure: Failure) 
 def test_a_check_that_fails_costs_the_reader_nothing_where_a_policy_observes(
     failure: Failure,
 ) -> None:
-    assert ["pass", "pass", "report"] == [respond(failure, phase, "observe") for phase in PHASES]
+    assert [respond(failure, phase, "observe") for phase in PHASES] == ["pass", "pass", "report"]
 
 
 def test_a_failure_passes_only_where_it_is_named() -> None:
@@ -68,9 +68,7 @@ def test_a_failure_passes_only_where_it_is_named() -> None:
 
 
 def test_naming_a_failure_opens_nothing_but_the_stop_of_a_check() -> None:
-    opened = {
-        cell for cell in CELLS if respond(*cell, EVERYTHING_PASSES) != respond(*cell)
-    }
+    opened = {cell for cell in CELLS if respond(*cell, EVERYTHING_PASSES) != respond(*cell)}
     expected = {
         (failure, phase, "enforce")
         for failure in MAY_PASS

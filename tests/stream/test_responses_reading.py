@@ -303,6 +303,15 @@ def test_a_namespace_is_passed_on_where_the_request_names_it() -> None:
     assert (fields("crm"), fields("other")) == ("crm", None)
 
 
+@pytest.mark.parametrize(
+    ("phase", "told"), [("commentary", "commentary"), ("a text", None), (["final_answer"], None)]
+)
+def test_a_message_keeps_a_phase_that_the_api_has(phase: Any, told: str | None) -> None:
+    began = said(completed(message("a", phase=phase)))[1]
+    assert isinstance(began, Began)
+    assert began.fields.get("phase") == told
+
+
 # ------------------------------------------------------------------------ each text exactly once
 
 
@@ -501,6 +510,11 @@ def test_text_after_its_end_is_garbage() -> None:
     assert broken(said(ADDED, delta("It is."), item, delta("!"))) == "garbage"
     assert broken(said(ADDED, delta("It is."), item, delta("!", 0, 1))) == "garbage"
     assert broken(said(ADDED, ADDED)) == "garbage"
+    changed = {"type": "output_item.done", "output_index": 0, "item": {"type": "reasoning"}}
+    assert broken(said(ADDED, changed)) == "garbage"
+    call = {"type": "function_call", "name": "sum", "arguments": ""}
+    within = {"type": "output_item.added", "output_index": 0, "item": call}
+    assert broken(said(within, delta("a"))) == "garbage"
     assert broken(said(ADDED, delta("a"), {**delta("b"), "type": "refusal.delta"})) == "garbage"
 
 

@@ -13,6 +13,9 @@ from tocsin.cli.terminal import plain
 from tocsin.errors import TocsinError
 
 _COMMANDS = {
+    "serve": "Run the gateway: nothing unverified reaches the reader.",
+    "check": "Check a configuration of the gateway, and say what it does.",
+    "key": "Make an API key for a tenant of the gateway.",
     "train": "Train a linear verifier on labelled text, and say how good it is.",
     "score": "Add a verifier's scores to labelled text.",
     "combine": "Fit several verifiers into one, on labels.",
@@ -22,8 +25,6 @@ _COMMANDS = {
     "monitor": "Watch scores from standard input and say when to stop.",
     "evaluate": "Compare all monitors on repeated splits of labelled trajectories.",
     "explain": "Say in plain words what a calibration promises, and what it does not.",
-    "check": "Check a configuration of the gateway, and say what it does.",
-    "key": "Make an API key for a tenant of the gateway.",
     "demo": "Calibrate, watch a stream and evaluate, on real scores or a closed-form world.",
 }
 

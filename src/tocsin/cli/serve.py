@@ -23,7 +23,7 @@ METRICS = "127.0.0.1:9464"
 
 
 @click.command("serve", short_help="Run the gateway.")
-@click.argument("config")
+@click.argument("config", required=False)
 @click.option("--host", default=None, help="Listen here, whatever the configuration says.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=None, help="The same; 0 picks one.")
 @click.option(
@@ -40,17 +40,30 @@ METRICS = "127.0.0.1:9464"
     show_default=True,
     help="Where /metrics is, for operators alone; `off` for nowhere.",
 )
-def command(config: str, host: str | None, port: int | None, workers: int, metrics: str) -> None:
+@click.option("--demo", is_flag=True, help="Show it at work, without a configuration of yours.")
+@click.option("--once", is_flag=True, help="With --demo: end when everything was shown.")
+def command(config: str | None, host: str | None, port: int | None, workers: int, metrics: str,
+            demo: bool, once: bool) -> None:  # fmt: skip
     r"""Run the gateway: requests in, models asked, answers out under guard.
 
     \b
     tocsin serve gateway.toml --workers 4
+    tocsin serve --demo
+
+    The demonstration replays answers of a real small model, or asks it where it is installed
+    (tocsin[demo-model]), and rings on one of them.
 
     SIGHUP reads CONFIG again, and keeps to the old one where the new one is bad. SIGTERM lets open
     answers end; a second one does not. One JSON line for each request goes to standard error.
     """
+    if demo == (config is not None):
+        raise click.UsageError("give either a configuration or --demo")
     where = _where(metrics)
     with _extra():
+        if config is None:
+            from tocsin.cli.serve_demo import demo as show
+
+            sys.exit(show(0 if port is None else port, once=once))
         serve = _one if workers == 1 else _several
         sys.exit(serve(config, host, port, where, workers))
 

@@ -138,7 +138,8 @@ class Attempt:
 
     async def _stream(self) -> Ended | None:
         job, guarded = self._job, self._guarded
-        pump = Pump(guarded, job.codec.encoder(job.asked, job.made), self._note, self._take)
+        take = guarded.take if self._conversation is None else self._take
+        pump = Pump(guarded, job.codec.encoder(job.asked, job.made), self._note, take)
         told = headers.of_guard(self._guard, self._receipt)
         outlet = Outlet(job.request, told, job.site.keep_alive_ms, pump.head)
         pump.outlet = outlet

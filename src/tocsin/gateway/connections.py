@@ -159,10 +159,10 @@ class Connection(web.RequestHandler):
             self._said("stalled")
             wire.abort()
         elif self._since_s is not None and now_s - self._since_s > header_s and self._between:
-            if self._line:
-                self._leave("slow_head", _LATE)
+            if self._line == b"":
+                self._leave("no_request", b"")
             else:
-                self._leave("no_request" if self._line is not None else "slow_head", b"")
+                self._leave("slow_head", _LATE)
 
     def cut(self) -> None:
         """Close now, whatever is under way."""

@@ -50,6 +50,7 @@ class Door:
         shared: other processes listen on the same ports.
         ready: called once, when the process listens, with where: its address and that of metrics.
         lifeline: a descriptor that ends when the process that started this one does.
+        log: where lines go; standard error where None.
     """
 
     host: str | None = None
@@ -59,6 +60,7 @@ class Door:
     shared: bool = False
     ready: Callable[[str, str], None] | None = None
     lifeline: int | None = None
+    log: Log | None = None
 
 
 def serve(load: Callable[[], Site], make_app: MakeApp, door: Door) -> int:
@@ -93,7 +95,7 @@ class _Process:
     def __init__(self, load: Callable[[], Site], make_app: MakeApp, door: Door, site: Site) -> None:
         self._door = door
         self._make_app = make_app
-        self._log = Log()
+        self._log = Log() if door.log is None else door.log
         self._meters = Prometheus()
         self._live = Live(site)
         around = Surroundings(live=self._live, meters=self._meters, log=self._log)

@@ -14,7 +14,10 @@ from tocsin.stream.events import Event, Wrote
 
 def long(events: Iterable[Event]) -> bool:
     """Whether any text is so long that it is cut."""
-    return any(type(e) is Wrote and len(e.text) > SLICE_CHARS for e in events)
+    for event in events:  # a generator costs more than all that it looks at
+        if type(event) is Wrote and len(event.text) > SLICE_CHARS:
+            return True
+    return False
 
 
 def slices(events: Iterable[Event]) -> Iterator[Event]:

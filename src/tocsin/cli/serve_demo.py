@@ -1,0 +1,240 @@
+"""`tocsin serve --demo`: the gateway at work on answers of a real small model, in a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.rule import Rule
+from rich.text import Text
+
+from tocsin import __version__
+from tocsin.cli.terminal import number, out, plain, prose
+from tocsin.errors import MissingExtra
+
+RECORDED = "recorded"
+"""The model that says again what was recorded."""
+
+SCENES = (
+    ("sky", "nothing to object to"),
+    ("lost_card", "private data, masked where it stands"),
+    ("witch", "an alarm in the middle of an answer"),
+)
+"""Recordings, and what they show."""
+
+CONFIG = """\
+listen: {{host: 127.0.0.1, port: {port}}}
+open_to_all: true # for this machine alone
+receipts: {receipts}
+upstreams:
+  recorded: {{url: {recorded}/v1, speaks: [chat, responses, messages]}}
+{local_upstream}routes:
+  - {{name: recorded, models: [recorded], upstream: recorded, policy: demo}}
+{local_route}policies:
+  demo:
+    checks:
+      - {{name: private_data, verifier: patterns, findings: {{"*": mask}}}}
+      - {{name: harm, verifier: "linear:harmful_answer", calibration: demonstration, epsilon: 0.1}}
+"""
+
+_RECEIPT_WAIT_S = 5.0
+_LOOK_EACH_S = 0.02
+
+
+def demo(port: int, *, once: bool) -> int:
+    """Show three answers under guard, then go on serving until told to stop.
+
+    Args:
+        port: of the gateway; 0 picks one.
+        once: end after the answers.
+
+    Returns:
+        The exit status.
+    """
+    from tocsin.gateway.app import make_app
+    from tocsin.gateway.building import load
+    from tocsin.gateway.log import Log
+    from tocsin.gateway.server import Door, serve
+    from tocsin.testing.fake_model import FakeModel
+    from tocsin.testing.recordings import replayed
+
+    console = out()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tocsin-demo-")))
+        fake = stack.enter_context(FakeModel(replayed()))
+        upstream, route, model = _local(stack)
+        receipts = folder / "receipts"
+        receipts.mkdir()
+        config = folder / "gateway.yaml"
+        config.write_text(
+            CONFIG.format(
+                port=port, receipts=receipts, recorded=fake.url,
+                local_upstream=upstream, local_route=route,
+            ),
+            encoding="utf-8",
+        )  # fmt: skip
+        log = stack.enter_context((folder / "log.jsonl").open("wb"))
+        tour = _Tour(console, folder, model, once=once)
+        door = Door(ready=tour.begin, log=Log(log))
+        return serve(lambda: load(config), make_app, door) or tour.status
+
+
+def _local(stack: ExitStack) -> tuple[str, str, str]:
+    """Start the small model too, where it is installed: its lines in the file, and its name."""
+    from tocsin.testing.local_model import MODEL, LocalModel
+
+    try:
+        url = stack.enter_context(LocalModel()).url
+    except MissingExtra:
+        return "", "", ""
+    upstream = f"  local: {{url: {url}/v1, speaks: [chat]}}\n"
+    route = f"  - {{name: local, models: [{MODEL}], upstream: local, policy: demo}}\n"
+    return upstream, route, MODEL
+
+
+class _Tour:
+    """What is shown while the gateway runs; in a thread of its own, as a client would be.
+
+    Args:
+        console: where to.
+        folder: of the configuration and the receipts.
+        model: the name of the live model; empty where there is none.
+        once: stop the gateway at the end.
+    """
+
+    def __init__(self, console: Console, folder: Path, model: str, *, once: bool) -> None:
+        self._console = console
+        self._folder = folder
+        self._model = model
+        self._once = once
+        self._url = ""
+        self.status = 0
+
+    def begin(self, where: str, _operating: str) -> None:
+        """Begin, now that the gateway listens."""
+        self._url = f"http://{where}"
+        threading.Thread(target=self._run, name="tour", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._show()
+        except Exception as e:  # noqa: BLE001 - a thread's error would be lost
+            self._console.print(Text(f"the demonstration broke: {type(e).__name__}: {e}"))
+            self.status, self._once = 1, True
+        if self._once:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _show(self) -> None:
+        from tocsin.testing.recordings import load
+
+        say = self._console.print
+        say(Text(f"Tocsin {__version__}: a gateway at {self._url}/v1, in front of answers of"))
+        say(Text("SmolLM2-135M that were recorded word by word\n"))
+        for name, what in SCENES:
+            self._scene(RECORDED, load(name).prompt, what)
+        if self._model:
+            self._scene(self._model, load("sky").prompt, "the same model, live")
+        if not self._once:
+            self._invite()
+
+    def _scene(self, model: str, prompt: str, what: str) -> None:
+        say = self._console.print
+        say(Rule(what, style="dim", align="left"))
+        say(Text.assemble(("user   ", "bold"), plain(prompt)))
+        say(Text("model  ", style="bold"), end="")
+        account: dict[str, Any] = {}
+        stopped = False
+        for kind, value in self._ask(model, prompt):
+            if kind == "text":
+                say(Text(plain(value)), end="", soft_wrap=True)
+            elif kind == "account":
+                account = value
+            else:
+                stopped = value == "content_filter"
+        say(Text(" ■ stopped", style="bold red") if stopped else "")
+        say(_account(account))
+        if account.get("alarms"):
+            receipt = self._receipt(account["receipt"])
+            for line in alarm_lines(receipt):
+                say(line)
+        say("")
+
+    def _ask(self, model: str, prompt: str) -> Iterator[tuple[str, Any]]:
+        """Ask as any client does; give texts as they come, the guard's note and the end."""
+        asked = {
+            "model": model,
+            "stream": True,
+            "messages": [{"role": "user", "content": prompt}],
+            "max_tokens": 200,
+        }
+        request = urllib.request.Request(  # noqa: S310 - our own address, which is http
+            f"{self._url}/v1/chat/completions",
+            json.dumps(asked).encode(),
+            {"content-type": "application/json"},
+        )
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request) as answer:
+            for raw in answer:
+                line = raw.decode().rstrip("\n")
+                if line.startswith(": tocsin "):
+                    yield "account", json.loads(line.removeprefix(": tocsin "))
+                elif line.startswith("data: {"):
+                    for choice in json.loads(line.removeprefix("data: "))["choices"]:
+                        if choice["delta"].get("content"):
+                            yield "text", choice["delta"]["content"]
+                        if choice.get("finish_reason"):
+                            yield "end", choice["finish_reason"]
+
+    def _receipt(self, name: str) -> dict[str, Any]:
+        """Read a receipt, which is written right after the answer ends."""
+        path = self._folder / "receipts" / f"{name}.json"
+        until = time.monotonic() + _RECEIPT_WAIT_S
+        while not path.exists() and time.monotonic() < until:
+            time.sleep(_LOOK_EACH_S)
+        found: dict[str, Any] = json.loads(path.read_bytes())
+        return found
+
+    def _invite(self) -> None:
+        say = self._console.print
+        say(Rule("your turn", style="dim", align="left"))
+        models = ", ".join(filter(None, (RECORDED, self._model)))
+        say(Text(f"base_url={self._url}/v1 api_key=any model={models}"))
+        say(Text(f"configuration, receipts and log: {plain(str(self._folder))} (until you stop it)"))
+        say(Text("Ctrl-C ends it."))
+
+
+def _account(account: dict[str, Any]) -> Text:
+    """Say what the guard did, in one line."""
+    parts = [f"{account[name]:,} characters {name}" for name in ("scanned", "released", "held")]
+    return Text(f"guard  {account['status']}: {', '.join(parts)}", style="dim")
+
+
+def alarm_lines(receipt: dict[str, Any]) -> Iterator[Text]:
+    """Say what a receipt holds, in a few lines."""
+    checks = {check["name"]: check for check in receipt["checks"]}
+    for alarm in receipt["alarms"]:
+        head = Text(" ALARM ", style="bold white on red" if alarm["done"] == "halt" else "reverse")
+        if alarm["rule"]:
+            place = f"characters {alarm['start']:,} to {alarm['end']:,}"
+            yield head.append(f" {alarm['rule']} at {place}: {alarm['done']}", style="not bold default on default")
+            continue
+        promise = checks[alarm["check"]]["promise"]
+        yield head.append(
+            f" {alarm['check']} in step {alarm['step']}, character {alarm['upto']:,}: "
+            f"{alarm['done']}. m = {number(alarm['statistic'])} {promise['comparison']} "
+            f"λ = {number(promise['threshold'])}, ε = {promise['epsilon']:g}, "
+            f"δ = {promise['delta']:g}, n = {promise['n']}",
+            style="not bold default on default",
+        )
+        yield prose(promise["sentence"], style="dim")
+    yield Text(f"receipt {receipt['who']['id']}", style="dim")
