@@ -42,8 +42,15 @@ METRICS = "127.0.0.1:9464"
 )
 @click.option("--demo", is_flag=True, help="Show it at work, without a configuration of yours.")
 @click.option("--once", is_flag=True, help="With --demo: end when everything was shown.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(0.1, 1_000.0),
+    default=1.0,
+    show_default=True,
+    help="With --demo: how many times as fast as it was recorded.",
+)
 def command(config: str | None, host: str | None, port: int | None, workers: int, metrics: str,
-            demo: bool, once: bool) -> None:  # fmt: skip
+            demo: bool, once: bool, speed: float) -> None:  # fmt: skip
     r"""Run the gateway: requests in, models asked, answers out under guard.
 
     \b
@@ -63,7 +70,7 @@ def command(config: str | None, host: str | None, port: int | None, workers: int
         if config is None:
             from tocsin.cli.serve_demo import demo as show
 
-            sys.exit(show(0 if port is None else port, once=once))
+            sys.exit(show(0 if port is None else port, once=once, speed=speed))
         serve = _one if workers == 1 else _several
         sys.exit(serve(config, host, port, where, workers))
 

@@ -25,12 +25,15 @@ from tocsin.errors import MissingExtra
 RECORDED = "recorded"
 """The model that says again what was recorded."""
 
+STORY = "recorded-story"
+"""The same under another policy."""
+
 SCENES = (
-    ("sky", "nothing to object to"),
-    ("lost_card", "private data, masked where it stands"),
-    ("witch", "an alarm in the middle of an answer"),
+    (RECORDED, "sky", "nothing to object to"),
+    (RECORDED, "lost_card", "private data, masked where it stands"),
+    (STORY, "witch", "an alarm in the middle of an answer"),
 )
-"""Recordings, and what they show."""
+"""Which model is asked for which recording, and what that shows."""
 
 CONFIG = """\
 listen: {{host: 127.0.0.1, port: {port}}}
@@ -39,9 +42,16 @@ receipts: {receipts}
 upstreams:
   recorded: {{url: {recorded}/v1, speaks: [chat, responses, messages]}}
 {local_upstream}routes:
-  - {{name: recorded, models: [recorded], upstream: recorded, policy: demo}}
+  - {{name: story, models: [recorded-story], upstream: recorded, policy: harm}}
+  - {{name: recorded, models: [recorded], upstream: recorded, policy: private}}
 {local_route}policies:
-  demo:
+  private:
+    checks:
+      - {{name: private_data, verifier: patterns, findings: {{"*": mask}}}}
+  harm:
+    checks:
+      - {{name: harm, verifier: "linear:harmful_answer", calibration: demonstration, epsilon: 0.1}}
+  both:
     checks:
       - {{name: private_data, verifier: patterns, findings: {{"*": mask}}}}
       - {{name: harm, verifier: "linear:harmful_answer", calibration: demonstration, epsilon: 0.1}}
@@ -51,12 +61,14 @@ _RECEIPT_WAIT_S = 5.0
 _LOOK_EACH_S = 0.02
 
 
-def demo(port: int, *, once: bool) -> int:
+def demo(port: int, *, once: bool, speed: float = 1.0, console: Console | None = None) -> int:
     """Show three answers under guard, then go on serving until told to stop.
 
     Args:
         port: of the gateway; 0 picks one.
         once: end after the answers.
+        speed: how many times as fast as it was recorded.
+        console: where to; standard output where None.
 
     Returns:
         The exit status.
@@ -68,10 +80,9 @@ def demo(port: int, *, once: bool) -> int:
     from tocsin.testing.fake_model import FakeModel
     from tocsin.testing.recordings import replayed
 
-    console = out()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tocsin-demo-")))
-        fake = stack.enter_context(FakeModel(replayed()))
+        fake = stack.enter_context(FakeModel(replayed(speed=speed)))
         upstream, route, model = _local(stack)
         receipts = folder / "receipts"
         receipts.mkdir()
@@ -84,7 +95,7 @@ def demo(port: int, *, once: bool) -> int:
             encoding="utf-8",
         )  # fmt: skip
         log = stack.enter_context((folder / "log.jsonl").open("wb"))
-        tour = _Tour(console, folder, model, once=once)
+        tour = _Tour(console or out(), folder, model, once=once)
         door = Door(ready=tour.begin, log=Log(log))
         return serve(lambda: load(config), make_app, door) or tour.status
 
@@ -98,7 +109,7 @@ def _local(stack: ExitStack) -> tuple[str, str, str]:
     except MissingExtra:
         return "", "", ""
     upstream = f"  local: {{url: {url}/v1, speaks: [chat]}}\n"
-    route = f"  - {{name: local, models: [{MODEL}], upstream: local, policy: demo}}\n"
+    route = f"  - {{name: local, models: [{MODEL}], upstream: local, policy: both}}\n"
     return upstream, route, MODEL
 
 
@@ -140,8 +151,8 @@ class _Tour:
         say = self._console.print
         say(Text(f"Tocsin {__version__}: a gateway at {self._url}/v1, in front of answers of"))
         say(Text("SmolLM2-135M that were recorded word by word\n"))
-        for name, what in SCENES:
-            self._scene(RECORDED, load(name).prompt, what)
+        for model, name, what in SCENES:
+            self._scene(model, load(name).prompt, what)
         if self._model:
             self._scene(self._model, load("sky").prompt, "the same model, live")
         if not self._once:
@@ -207,9 +218,9 @@ class _Tour:
     def _invite(self) -> None:
         say = self._console.print
         say(Rule("your turn", style="dim", align="left"))
-        models = ", ".join(filter(None, (RECORDED, self._model)))
+        models = ", ".join(filter(None, (RECORDED, STORY, self._model)))
         say(Text(f"base_url={self._url}/v1 api_key=any model={models}"))
-        say(Text(f"configuration, receipts and log: {plain(str(self._folder))} (until you stop it)"))
+        say(Text(f"configuration, receipts and log, until it ends: {plain(str(self._folder))}"))
         say(Text("Ctrl-C ends it."))
 
 
@@ -226,15 +237,19 @@ def alarm_lines(receipt: dict[str, Any]) -> Iterator[Text]:
         head = Text(" ALARM ", style="bold white on red" if alarm["done"] == "halt" else "reverse")
         if alarm["rule"]:
             place = f"characters {alarm['start']:,} to {alarm['end']:,}"
-            yield head.append(f" {alarm['rule']} at {place}: {alarm['done']}", style="not bold default on default")
+            yield _beside(head, f" {alarm['rule']} at {place}: {alarm['done']}")
             continue
         promise = checks[alarm["check"]]["promise"]
-        yield head.append(
+        yield _beside(
+            head,
             f" {alarm['check']} in step {alarm['step']}, character {alarm['upto']:,}: "
             f"{alarm['done']}. m = {number(alarm['statistic'])} {promise['comparison']} "
             f"λ = {number(promise['threshold'])}, ε = {promise['epsilon']:g}, "
             f"δ = {promise['delta']:g}, n = {promise['n']}",
-            style="not bold default on default",
         )
         yield prose(promise["sentence"], style="dim")
     yield Text(f"receipt {receipt['who']['id']}", style="dim")
+
+
+def _beside(head: Text, text: str) -> Text:
+    return Text().append_text(head).append(plain(text))
