@@ -256,9 +256,9 @@ def installed_package() -> Path:
 
 
 def demo(args: Sequence[str]) -> None:
-    """Run `tocsin demo` from the installed wheel."""
+    """Run `tocsin serve --demo` from the installed wheel."""
     ensure_wheel()
-    live("demo: run `tocsin demo`", [BIN / "tocsin", "demo", *args])
+    live("demo: run `tocsin serve --demo`", [BIN / "tocsin", "serve", "--demo", *args])
 
 
 def test(args: Sequence[str]) -> None:
@@ -400,7 +400,7 @@ def no_arguments(name: str, args: Sequence[str]) -> None:
 
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
-    "demo": (demo, "see it work: `tocsin demo` from the wheel (arguments are passed on)"),
+    "demo": (demo, "see it work: `tocsin serve --demo` from the wheel (arguments are passed on)"),
     "test": (test, "doctests and tests on the wheel (arguments go to pytest: -k bounds -x)"),
     "lint": (lint, "ruff, mypy, import-linter, no paths of one machine (--fix mends first)"),
     "check": (check, "test, then lint: what must pass before a change goes in"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -61,13 +62,21 @@ _RECEIPT_WAIT_S = 5.0
 _LOOK_EACH_S = 0.02
 
 
-def demo(port: int, *, once: bool, speed: float = 1.0, console: Console | None = None) -> int:
+def demo(
+    port: int,
+    *,
+    once: bool,
+    speed: float = 1.0,
+    live: bool = True,
+    console: Console | None = None,
+) -> int:
     """Show three answers under guard, then go on serving until told to stop.
 
     Args:
         port: of the gateway; 0 picks one.
-        once: end after the answers.
+        once: end after the answers; so it does where nobody watches a terminal.
         speed: how many times as fast as it was recorded.
+        live: ask the small model itself too, where it is installed.
         console: where to; standard output where None.
 
     Returns:
@@ -83,7 +92,7 @@ def demo(port: int, *, once: bool, speed: float = 1.0, console: Console | None =
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tocsin-demo-")))
         fake = stack.enter_context(FakeModel(replayed(speed=speed)))
-        upstream, route, model = _local(stack)
+        upstream, route, model = _local(stack) if live else ("", "", "")
         receipts = folder / "receipts"
         receipts.mkdir()
         config = folder / "gateway.yaml"
@@ -95,7 +104,8 @@ def demo(port: int, *, once: bool, speed: float = 1.0, console: Console | None =
             encoding="utf-8",
         )  # fmt: skip
         log = stack.enter_context((folder / "log.jsonl").open("wb"))
-        tour = _Tour(console or out(), folder, model, once=once)
+        console = console or out()
+        tour = _Tour(console, folder, model, once=once or not console.is_terminal)
         door = Door(ready=tour.begin, log=Log(log))
         return serve(lambda: load(config), make_app, door) or tour.status
 
@@ -163,15 +173,17 @@ class _Tour:
         say(Rule(what, style="dim", align="left"))
         say(Text.assemble(("user   ", "bold"), plain(prompt)))
         say(Text("model  ", style="bold"), end="")
+        flow = _Flow(self._console, column=len("model  "))
         account: dict[str, Any] = {}
         stopped = False
         for kind, value in self._ask(model, prompt):
             if kind == "text":
-                say(Text(plain(value)), end="", soft_wrap=True)
+                flow.write(plain(value))
             elif kind == "account":
                 account = value
             else:
                 stopped = value == "content_filter"
+        flow.end()
         say(Text(" ■ stopped", style="bold red") if stopped else "")
         say(_account(account))
         if account.get("alarms"):
@@ -222,6 +234,38 @@ class _Tour:
         say(Text(f"base_url={self._url}/v1 api_key=any model={models}"))
         say(Text(f"configuration, receipts and log, until it ends: {plain(str(self._folder))}"))
         say(Text("Ctrl-C ends it."))
+
+
+class _Flow:
+    """Prints text as it comes, with lines broken between words.
+
+    Args:
+        console: where to.
+        column: at which the text begins.
+    """
+
+    def __init__(self, console: Console, column: int) -> None:
+        self._console = console
+        self._column = column
+        self._word = ""
+
+    def write(self, text: str) -> None:
+        """Print all but the last word, which may go on."""
+        *words, self._word = re.split(r"(?<=[ \n])", self._word + text)
+        self._print(words)
+
+    def end(self) -> None:
+        """Print what is left."""
+        self._print([self._word])
+
+    def _print(self, words: list[str]) -> None:
+        out = ""
+        for word in words:
+            if self._column + len(word.rstrip()) > self._console.width:
+                out, self._column = out.rstrip(" ") + "\n", 0
+            out += word
+            self._column = 0 if word.endswith("\n") else self._column + len(word)
+        self._console.print(Text(out), end="", soft_wrap=True)
 
 
 def _account(account: dict[str, Any]) -> Text:
