@@ -30,7 +30,7 @@ SHORT = textwrap.dedent(
 )
 """A whole, useful file."""
 
-SECRET = "sk-very-secret-0123456789"
+SECRET = "sk-very-secret-0123456789"  # noqa: S105 - of nobody
 ENVIRONMENT = {"MODEL_KEY": SECRET}
 HASH = "sha256:" + "ab" * 32
 

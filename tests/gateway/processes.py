@@ -28,12 +28,16 @@ class Process:
         lines: what it has logged, decoded; a line that is no JSON is a string.
     """
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], **environment: str) -> None:
         self._changed = threading.Condition()
         self.lines: list[Any] = []
         self.out: list[str] = []
         self._popen = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
         )
         self._threads = [
             threading.Thread(target=self._read, args=(stream, take), daemon=True)
@@ -77,17 +81,17 @@ class Process:
     @property
     def where(self) -> tuple[str, int]:
         """Where it listens, once it does."""
-        return self._address("where")
+        return self._address("listening on http://")
 
     @property
     def metrics(self) -> tuple[str, int]:
         """Where its metrics are."""
-        return self._address("metrics")
+        return self._address("metrics on http://")
 
-    def _address(self, name: str) -> tuple[str, int]:
-        self.until(lambda: bool(self.out) or self._popen.poll() is not None)
-        assert self.out, self.lines
-        host, port = json.loads(self.out[0])[name].split(":")
+    def _address(self, said: str) -> tuple[str, int]:
+        self.until(lambda: any(said in line for line in self.out) or not alive(self.pid))
+        (line,) = (line for line in self.out if said in line)
+        host, port = line.split(said)[1].split("/")[0].split(":")
         return host, int(port)
 
     @property
@@ -126,7 +130,8 @@ class Process:
 def stub(folder: Path, **site: Any) -> Process:
     """Start the stub gateway; fields of the site as they are given."""
     write(folder, **site)
-    return Process([sys.executable, str(PROGRAM), str(folder / "site.json")])
+    command = [sys.executable, str(PROGRAM), str(folder / "site.json")]
+    return Process(command, TMPDIR=str(folder))
 
 
 def write(folder: Path, **site: Any) -> None:
@@ -250,3 +255,22 @@ def metric(process: Process, line: str) -> float:
         if one.startswith(line + " "):
             return float(one.rpartition(" ")[2])
     return 0.0
+
+
+def rss_bytes(pid: int) -> int:
+    """Give the memory that a process takes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def children(pid: int) -> set[int]:
+    """Give the processes that a process has started."""
+    return {int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def alive(pid: int) -> bool:
+    """Say whether a process is still there; one that nobody waits for is not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"

@@ -123,7 +123,8 @@ DEEDS = {
 
 
 def ready(where: str, metrics: str) -> None:
-    print(json.dumps({"where": where, "metrics": metrics}), flush=True)  # noqa: T201 - for the test
+    sys.stdout.write(f"listening on http://{where}\nmetrics on http://{metrics}/metrics\n")
+    sys.stdout.flush()
 
 
 def main(path: str) -> int:

@@ -21,6 +21,8 @@ from tocsin.testing.worlds import example_calibration
 from tocsin.verifiers.linear import demonstration
 from tocsin.verifiers.registry import verifier
 
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - what is refused without keys
+
 DEMONSTRATED = {
     "verifier": "linear:harmful_answer", "calibration": "demonstration", "epsilon": 0.1
 }  # fmt: skip
@@ -59,7 +61,7 @@ def for_linear(folder: Path, name: str = "own.json") -> Calibration:
 
 
 def test_without_keys_the_gateway_listens_on_this_machine_only(tmp_path: Path) -> None:
-    for host in ("0.0.0.0", "::", "10.0.0.1", "models.example"):
+    for host in (EVERYWHERE, "::", "10.0.0.1", "models.example"):
         assert "open_to_all: without keys" in refused(tmp_path, top(listen={"host": host}))
     for host in ("127.0.0.1", "::1", "localhost"):
         assert make(tmp_path, top(listen={"host": host})).site.host == host
@@ -70,7 +72,7 @@ def test_a_host_given_at_the_start_is_under_the_same_rule(tmp_path: Path) -> Non
     path, environment = tmp_path / "gateway.yaml", {"MODEL_KEY": "k"}
     assert load(path, environment, host="::1").host == "::1"
     with pytest.raises(InputError, match="without keys"):
-        load(path, environment, host="0.0.0.0")
+        load(path, environment, host=EVERYWHERE)
 
 
 def test_somebody_has_to_be_allowed_to_ask(tmp_path: Path) -> None:
@@ -82,7 +84,7 @@ def test_somebody_has_to_be_allowed_to_ask(tmp_path: Path) -> None:
 def test_a_tenant_is_known_by_the_key_whose_hash_it_has(tmp_path: Path) -> None:
     hashed = f"sha256:{hashlib.sha256(b'tk-1').hexdigest()}"
     tenants = {"a": {"keys": [HASH, hashed], "routes": ["all"], "streams_max": 3}}
-    change = top(open_to_all=False, tenants=tenants, listen={"host": "0.0.0.0"})
+    change = top(open_to_all=False, tenants=tenants, listen={"host": EVERYWHERE})
     site = make(tmp_path, change).site
     found = site.tenant("tk-1")
     assert found is not None and (found.name, found.streams_max) == ("a", 3)
@@ -107,7 +109,7 @@ def test_a_tenant_that_is_none_is_refused(
     assert expected in refused(tmp_path, top(open_to_all=False, tenants=tenants))
 
 
-# ------------------------------------------------------------------------------ upstreams and routes
+# ---------------------------------------------------------------------------- upstreams and routes
 
 
 @pytest.mark.parametrize(
@@ -183,7 +185,7 @@ def test_a_part_without_anything_in_it_is_refused(tmp_path: Path, part: str) -> 
     assert f"{part}: there has to be one at least" in refused(tmp_path, change)
 
 
-# ---------------------------------------------------------------------------------------- what rings
+# ---------------------------------------------------------------------------- what rings
 
 
 @pytest.mark.parametrize(
@@ -346,6 +348,26 @@ def test_an_intervention_that_could_not_follow_is_refused(
     assert expected in refused(tmp_path, policy(**values))
 
 
+def test_who_hears_an_appeal_has_to_read_what_it_is_about(tmp_path: Path) -> None:
+    (tmp_path / "requests.toml").write_text('channels = ["observation"]\n', encoding="utf-8")
+    escalating = [{**RULES, "findings": {"*": "escalate"}}]
+    deaf = {"verifier": "patterns:requests.toml", "findings": {"*": "halt"}}
+    lost = "policies.default.escalate.verifier: it reads nothing of a {}"
+    assert lost.format("response") in refused(tmp_path, policy(checks=escalating, escalate=deaf))
+    assert lost.format("request") in refused(tmp_path, policy(input=escalating, escalate=LINEAR))
+    make(tmp_path, policy(checks=escalating, escalate=LINEAR))
+    make(tmp_path, policy(input=escalating, escalate=deaf))
+
+
+def test_a_check_is_put_where_there_is_something_for_it_to_read(tmp_path: Path) -> None:
+    (tmp_path / "requests.toml").write_text('channels = ["observation"]\n', encoding="utf-8")
+    deaf = {"verifier": "patterns:requests.toml", "findings": {"*": "halt"}}
+    assert "checks[0].verifier: patterns:requests.toml reads only what a generator is given" in (
+        refused(tmp_path, policy(checks=[deaf]))
+    )
+    make(tmp_path, policy(input=[deaf]))
+
+
 def test_a_whole_policy_becomes_a_guard(tmp_path: Path) -> None:
     values = {
         "checks": [{**LINEAR, "on_alarm": "fallback"}, {**RULES, "findings": {"*": "escalate"}}],
@@ -421,7 +443,7 @@ def test_a_calibration_that_speaks_at_the_end_is_none_for_conversations(tmp_path
     )
 
 
-# ------------------------------------------------------------------------------------------ digests
+# ------------------------------------------------------------------------------------ digests
 
 
 def digest(folder: Path, change: Change) -> str:
@@ -443,7 +465,6 @@ def test_the_digest_of_a_policy_names_what_it_does_wherever_it_lies(tmp_path: Pa
 
 
 def test_whatever_changes_a_decision_changes_the_digest(tmp_path: Path) -> None:
-    (tmp_path / "rules.toml").write_text('off = ["email"]\n', encoding="utf-8")
     changes = [
         policy(),
         check(alarm_below=0.25),
@@ -452,17 +473,17 @@ def test_whatever_changes_a_decision_changes_the_digest(tmp_path: Path) -> None:
         check(name="x"),
         policy(mode="observe"),
         policy(hold_chars=1),
-        {"pass": ["verifier_timeout"]},
+        policy(**{"pass": ["verifier_timeout"]}),
         policy(checks=[DEMONSTRATED]),
         policy(checks=[{**DEMONSTRATED, "epsilon": 0.05}]),
         policy(input=[RULES | {"findings": {"*": "halt"}}]),
         policy(escalate=LINEAR),
     ]
-    found = [digest(tmp_path, c if callable(c) else policy(**c)) for c in changes]
+    found = [digest(tmp_path, change) for change in changes]
     assert len(set(found)) == len(changes)
 
 
-# ------------------------------------------------------------------------------------------ receipts
+# ------------------------------------------------------------------------------------ receipts
 
 
 def test_the_folder_of_receipts_has_to_be_there(tmp_path: Path) -> None:
@@ -470,10 +491,11 @@ def test_the_folder_of_receipts_has_to_be_there(tmp_path: Path) -> None:
     assert "receipts: there is no such folder" in refused(tmp_path, change)
     (tmp_path / "kept").mkdir()
     assert make(tmp_path, change).site.receipts == tmp_path / "kept"
-    assert "receipts: there is no such folder" in refused(tmp_path, top(receipts="a\0b"))
+    for none in ("a\0b", "x" * 5_000, "gateway.yaml"):
+        assert "receipts: there is no such folder" in refused(tmp_path, top(receipts=none))
 
 
-# ------------------------------------------------------------------------------------------- summary
+# ------------------------------------------------------------------------------------- summary
 
 
 @pytest.mark.parametrize(
@@ -491,7 +513,7 @@ def test_the_folder_of_receipts_has_to_be_there(tmp_path: Path) -> None:
         ),
         (
             lambda d: d["upstreams"]["main"].update(url="http://models.example/v1"),
-            "upstreams.main: http to models.example: texts and the key travel unencrypted",
+            "upstreams.main: http to another machine: texts and the key go unencrypted",
         ),
         (
             top(routes=[{"name": "a"}, {"name": "b", "models": ["x"]}]),
@@ -516,6 +538,20 @@ def test_the_folder_of_receipts_has_to_be_there(tmp_path: Path) -> None:
 )
 def test_what_may_not_be_meant_is_warned_of(tmp_path: Path, change: Change, expected: str) -> None:
     assert [w for w in summary(make(tmp_path, change)).warnings if expected in w] != []
+
+
+def test_upstreams_that_nobody_asks_or_that_say_less_are_warned_of(tmp_path: Path) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["upstreams"]["main"]["speaks"] = ["chat", "messages"]
+        data["upstreams"] |= {"other": OTHER, "unused": OTHER}
+        fallback = {"upstream": "other", "model": "m"}
+        data["routes"] = [{"name": "all", "upstream": "main", "fallback": fallback}]
+        data["policies"]["default"]["checks"] = [{**LINEAR, "on_alarm": "fallback"}]
+
+    assert summary(make(tmp_path, change)).warnings == (
+        "upstreams.unused: no route leads there",
+        "routes[0]: its fallback does not speak chat",
+    )
 
 
 def test_a_plain_file_has_no_warnings(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from gateway.config_texts import BASE, ENVIRONMENT, LINEAR, SECRET, SHORT
+from gateway.config_texts import BASE, ENVIRONMENT, LINEAR, RULES, SECRET, SHORT
 
 from tocsin.cli.main import cli, main
 from tocsin.gateway.config_file import parse
@@ -80,6 +80,20 @@ def test_each_way_of_holding_back_is_told(write: Write) -> None:
     data = BASE | {"policies": {"default": {"checks": [{**LINEAR, "steps": "turn"}]}}}
     shown = run("check", write(json.dumps(data))).output
     assert "held back to the end of the turn or tool call" in shown
+
+
+def test_requests_appeals_and_what_may_pass_are_told(write: Write) -> None:
+    policy = {
+        "checks": [{**LINEAR, "on_alarm": "escalate"}],
+        "input": [{**RULES, "findings": {"email": "halt"}}],
+        "escalate": LINEAR,
+        "pass": ["verifier_timeout"],
+    }
+    shown = run("check", write(json.dumps(BASE | {"policies": {"default": policy}}))).output
+    assert "; passes verifier_timeout" in " ".join(shown.split())
+    assert re.search(r"patterns +request +chars:32 +by rule", shown)
+    assert re.search(r"escalate +escalation +sentence +decides", shown)
+    assert "no guarantee: rules ring on what they name (email: halt)" in " ".join(shown.split())
 
 
 def test_the_same_is_told_to_machines(write: Write) -> None:

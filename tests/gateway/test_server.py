@@ -172,7 +172,8 @@ def test_the_access_log_has_a_line_for_each_request_and_no_query(tmp_path: Path)
         client.answer()
         line = gateway.until_logged("request")
         assert set(line) == {
-            "time", "event", "tenant", "route", "api", "status", "outcome", "ms", "chars", "receipt",
+            "time", "event", "tenant", "route", "api", "status", "outcome", "ms", "chars",
+            "receipt",
         }  # fmt: skip
         assert (line["tenant"], line["route"], line["api"]) == ("acme", "all", "chat")
         assert (line["status"], line["outcome"], line["receipt"]) == (200, "ok", "r_1")
@@ -184,7 +185,7 @@ def test_a_fault_is_answered_and_logged_without_its_words(tmp_path: Path) -> Non
     with stub(tmp_path) as gateway, talking(gateway) as client:
         client.post("fail")
         status, body = client.answer()
-        assert (500, b"") == (status, body)
+        assert (status, body) == (500, b"")
         assert gateway.until_logged("fault")["error"] == "ValueError"
         assert gateway.until_logged("request")["outcome"] == "broken"
         assert "words of somebody" not in str(gateway.lines)

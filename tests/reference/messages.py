@@ -7,6 +7,25 @@ from typing import Any
 
 Json = dict[str, Any]
 
+UNSPENT: Json = {
+    "cache_creation": None,
+    "cache_creation_input_tokens": None,
+    "cache_read_input_tokens": None,
+    "inference_geo": None,
+    "input_tokens": 0,
+    "output_tokens": 0,
+    "output_tokens_details": None,
+    "server_tool_use": None,
+    "service_tier": None,
+}
+"""A usage with every field that the API's own description requires."""
+
+
+def complete(blocks: list[Json]) -> list[Json]:
+    """Give blocks the fields that the API's own description requires."""
+    more: Json = {"text": {"citations": None}, "tool_use": {"caller": {"type": "direct"}}}
+    return [{**more.get(block["type"], {}), **block} for block in blocks]
+
 
 def frames(
     blocks: list[Json],
@@ -17,7 +36,7 @@ def frames(
     usage: Json | None = None,
 ) -> list[Json]:
     """Write whole blocks as the frames of a stream, their texts in pieces of `cut` characters."""
-    usage = usage or {"input_tokens": 12, "output_tokens": 34}
+    usage = UNSPENT | (usage or {"input_tokens": 12, "output_tokens": 34})
     message: Json = {
         "id": "msg_01ABC",
         "type": "message",
@@ -26,10 +45,12 @@ def frames(
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
+        "stop_details": None,
+        "container": None,
         "usage": {**usage, "output_tokens": 1},
     }
     out: list[Json] = [{"type": "message_start", "message": message}, {"type": "ping"}]
-    for index, block in enumerate(blocks):
+    for index, block in enumerate(complete(blocks)):
         out += _block(index, block, cut)
     out.append(
         {
@@ -96,15 +117,18 @@ def wire(written: list[Json], end: str = "\n") -> bytes:
 
 def body(blocks: list[Json], **changed: Any) -> Json:
     """Write whole blocks as a response that is not streamed."""
+    usage = changed.pop("usage", {"input_tokens": 12, "output_tokens": 34})
     return {
         "id": "msg_01ABC",
         "type": "message",
         "role": "assistant",
         "model": "claude-x",
-        "content": blocks,
+        "content": complete(blocks),
         "stop_reason": "end_turn",
         "stop_sequence": None,
-        "usage": {"input_tokens": 12, "output_tokens": 34},
+        "stop_details": None,
+        "container": None,
+        "usage": UNSPENT | usage,
         **changed,
     }
 

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from anthropic.types import Message, RawMessageStreamEvent
 from pydantic import TypeAdapter
-from reference.messages import body, frames, wire
+from reference.messages import body, complete, frames, wire
 
 from tocsin.stream import sse
 from tocsin.stream.codec import STATUS, Frame, Made
@@ -26,12 +26,14 @@ CODEC = CODECS["messages"]
 MADE = Made(id="msg_made", created_s=0)
 FRAME: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 TOOL: Any = {"name": "weather", "input_schema": {"type": "object"}}
-BLOCKS: list[dict[str, Any]] = [
-    {"type": "thinking", "thinking": "Let me see 😀.", "signature": "EqQBCgIYAhIM+/8="},
-    {"type": "text", "text": "Grüße \u2028 😀\n"},
-    {"type": "tool_use", "id": "toolu_01", "name": "weather", "input": {"city": "Köln"}},
-    {"type": "tool_use", "id": "toolu_02", "name": "weather", "input": {}},
-]
+BLOCKS = complete(
+    [
+        {"type": "thinking", "thinking": "Let me see 😀.", "signature": "EqQBCgIYAhIM+/8="},
+        {"type": "text", "text": "Grüße \u2028 😀\n"},
+        {"type": "tool_use", "id": "toolu_01", "name": "weather", "input": {"city": "Köln"}},
+        {"type": "tool_use", "id": "toolu_02", "name": "weather", "input": {}},
+    ]
+)
 STREAMED = frames(BLOCKS, stop_reason="tool_use")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reference.messages import body, frames, wire
+from reference.messages import UNSPENT, body, complete, frames, wire
 from reference.messages import read as read_as_client
 
 from tocsin.model import TEXT, Channel
@@ -167,24 +167,28 @@ def test_nothing_comes_after_a_block(at: int) -> None:
 def test_a_block_before_anything_is_a_message_of_ours() -> None:
     got = client([Blocked(text="No.")])
     assert (got["id"], got["model"]) == ("msg_made", "claude-x")
-    assert got["content"] == [{"type": "text", "text": "No."}]
-    assert got["usage"] == {"input_tokens": 0, "output_tokens": 0}
+    assert got["content"] == complete([{"type": "text", "text": "No."}])
+    assert got["usage"] == UNSPENT
 
 
 def test_a_blocked_stream_tells_the_tokens_that_are_known() -> None:
-    assert client([EVENTS[0], Blocked()])["usage"] == {"input_tokens": 12, "output_tokens": 1}
+    assert client([EVENTS[0], Blocked()])["usage"] == UNSPENT | {
+        "input_tokens": 12,
+        "output_tokens": 1,
+    }
 
 
 def test_the_text_of_a_block_goes_on_in_the_open_text_block() -> None:
     events: list[Event] = [Opened(), Began(channel=TEXT), Wrote(channel=TEXT, text="So ")]
-    assert client([*events, Blocked(text="[end]")])["content"] == [
-        {"type": "text", "text": "So [end]"}
-    ]
+    assert client([*events, Blocked(text="[end]")])["content"] == complete(
+        [{"type": "text", "text": "So [end]"}]
+    )
 
 
 def test_a_body_without_an_end_is_a_refusal() -> None:
     got = whole([Opened(), Began(channel=TEXT), Wrote(channel=TEXT, text="So")])
-    assert (got["stop_reason"], got["content"]) == ("refusal", [{"type": "text", "text": "So"}])
+    shown = complete([{"type": "text", "text": "So"}])
+    assert (got["stop_reason"], got["content"]) == ("refusal", shown)
 
 
 def test_a_broken_response_is_an_error_as_clients_know_it() -> None:
@@ -270,7 +274,7 @@ def test_text_between_calls_is_numbered_in_the_order_of_writing() -> None:
 
 def test_the_last_count_of_tokens_is_told() -> None:
     spent = [Spent(fields={"output_tokens": count}) for count in (5, 9)]
-    assert client([Opened(), *spent, Done()])["usage"] == {"input_tokens": 0, "output_tokens": 9}
+    assert client([Opened(), *spent, Done()])["usage"] == UNSPENT | {"output_tokens": 9}
 
 
 def test_a_second_beginning_and_observations_are_not_written() -> None:

@@ -159,7 +159,7 @@ def test_the_sdk_reads_stream_and_body_alike(name: str) -> None:
     assert streamed.model == "m-1"
     assert streamed.output_text == str(REPLIES[name].choices[0].text)
     assert streamed.temperature == 0.5
-    assert [tool.to_dict() for tool in streamed.tools] == TOOLS
+    assert [tool.to_dict(exclude_none=True) for tool in streamed.tools] == TOOLS
     assert streamed.usage is not None
 
 
@@ -442,10 +442,22 @@ def test_tokens_used_have_every_count_that_the_sdk_demands() -> None:
             {"tool_choice": {"type": "function", "name": "sum"}},
         ),
         ({"parallel_tool_calls": False, "top_p": 1}, {"parallel_tool_calls": False, "top_p": 1}),
-        ({"temperature": "hot", "metadata": 7}, {"temperature": None, "metadata": {}}),
+        ({"temperature": "hot", "metadata": 7}, {"temperature": 1.0, "metadata": {}}),
         ({"tools": [{"type": "mcp", "authorization": "secret"}, 7]}, {"tools": []}),
         ({"instructions": "secret"}, {"instructions": None}),
         ({"previous_response_id": "resp_0"}, {"previous_response_id": "resp_0"}),
+        ({}, {"text": {"format": {"type": "text"}}, "truncation": "disabled", "store": True}),
+        ({}, {"reasoning": {"effort": None, "summary": None}, "service_tier": "default"}),
+        ({"service_tier": "secret", "truncation": 7}, {"service_tier": "default"}),
+        (
+            {"text": {"format": {"type": "json_schema", "name": "n", "x": "secret"}}},
+            {"text": {"format": {"type": "json_schema", "name": "n"}}},
+        ),
+        ({"text": {"format": {"type": "secret"}}}, {"text": {"format": {"type": "text"}}}),
+        (
+            {"reasoning": {"effort": "low", "summary": 7, "x": "secret"}},
+            {"reasoning": {"effort": "low", "summary": None}},
+        ),
     ],
 )
 def test_a_response_repeats_of_its_request_what_sdks_read(asked: Any, told: Any) -> None:
@@ -453,6 +465,16 @@ def test_a_response_repeats_of_its_request_what_sdks_read(asked: Any, told: Any)
     body = whole(events, Asked(api="responses", model="m", body=asked))
     assert {name: body[name] for name in told} == told
     assert "secret" not in json.dumps(body)
+
+
+@pytest.mark.parametrize(("told", "shown"), [(1_700_000_001, 1_700_000_001), ("soon", None)])
+def test_when_a_response_was_completed_is_a_number_of_the_upstreams_or_nothing(
+    told: Any, shown: Any
+) -> None:
+    body = {"object": "response", "status": "completed", "completed_at": told, "output": []}
+    events = CODEC.read_body(ASKED, json.dumps(body).encode())
+    assert whole(events, ASKED)["completed_at"] == shown
+    assert whole([*events[:-1], Blocked()], ASKED)["completed_at"] is None
 
 
 def test_a_request_that_cannot_be_written_as_json_is_not_repeated() -> None:

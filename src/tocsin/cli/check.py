@@ -84,7 +84,7 @@ def _print_policy(policy: PolicySummary) -> None:
             check.name,
             which,
             check.steps,
-            "by rule" if check.rings == "rules" else check.does["alarm"],
+            _does(check, which),
             "to the end" if check.hold_back_chars is None else f"{check.hold_back_chars:,}",
         ]
         for which, checks in groups
@@ -95,6 +95,12 @@ def _print_policy(policy: PolicySummary) -> None:
     for _, checks in groups:
         for check in checks:
             console.print(Padding(prose(_says(check), indent=4), (0, 0, 0, 2)))
+
+
+def _does(check: CheckSummary, which: str) -> str:
+    if which == "escalation":
+        return "decides"
+    return "by rule" if check.rings == "rules" else check.does["alarm"]
 
 
 def _says(check: CheckSummary) -> str:

@@ -24,6 +24,7 @@ from tocsin.gateway.site import Fallback, Route, Site, Tenant, Upstream
 from tocsin.gateway.yaml_text import Place
 from tocsin.guarding.plan import Check, Guard
 from tocsin.model import Intervention
+from tocsin.verifiers.contract import GENERATED
 
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
@@ -223,6 +224,8 @@ class _Building:
         if config.escalate is not None:
             stronger = checks.stronger(config.escalate, (*place, "escalate"))
         self._interventions(config, place, response, request)
+        if stronger is not None:
+            self._hears(stronger, (*place, "escalate", "verifier"), response, request)
         if len(self._source.complaints) > before:
             return None
         digest = _policy_digest(config, response, request, stronger)
@@ -281,6 +284,16 @@ class _Building:
                         f"a request is sent on as it is or not at all: {one} is for checks of the "
                         "response; use halt, replace, escalate or shadow",
                     )
+
+    def _hears(
+        self, stronger: Check, place: Place, response: tuple[Check, ...], request: tuple[Check, ...]
+    ) -> None:
+        """Complain where the stronger verifier cannot read what is escalated to it."""
+        reads = stronger.verifier.declares.channels
+        if "escalate" in interventions(response) and reads.isdisjoint(GENERATED):
+            self._complain(place, "it reads nothing of a response, and each appeal would be lost")
+        if "escalate" in interventions(request) and "observation" not in reads:
+            self._complain(place, "it reads nothing of a request, and each appeal would be lost")
 
     # ------------------------------------------------------------------------------------ routes
 

@@ -159,10 +159,8 @@ class Connection(web.RequestHandler):
             self._said("stalled")
             wire.abort()
         elif self._since_s is not None and now_s - self._since_s > header_s and self._between:
-            if self._line == b"":
-                self._leave("no_request", b"")
-            else:
-                self._leave("slow_head", _LATE)
+            began = self._line is None or bool(self._line)
+            self._leave("slow_head" if began else "no_request", _LATE if began else b"")
 
     def cut(self) -> None:
         """Close now, whatever is under way."""

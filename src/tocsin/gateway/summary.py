@@ -219,9 +219,8 @@ def _of_upstreams(made: Built) -> Iterator[str]:
         r.fallback.upstream for r in made.config.routes if r.fallback is not None
     }
     for name, upstream in made.config.upstreams.items():
-        host = host_of(upstream.url)
-        if upstream.url.startswith("http:") and not is_loopback(host):
-            yield f"upstreams.{name}: http to {host}: texts and the key travel unencrypted"
+        if upstream.url.lower().startswith("http:") and not is_loopback(host_of(upstream.url)):
+            yield f"upstreams.{name}: http to another machine: texts and the key go unencrypted"
         if name not in used and len(made.config.upstreams) > 1:
             yield f"upstreams.{name}: no route leads there"
 

@@ -108,6 +108,7 @@ class Call:
         "_idle_s",
         "_interrupted",
         "_loop",
+        "_lost_since",
         "_reader",
         "_response",
         "_session",
@@ -124,6 +125,7 @@ class Call:
         self._interrupted: Failure | None = None
         self._response: aiohttp.ClientResponse | None = None
         self._reader: aiohttp.StreamReader | None = None
+        self._lost_since = 0.0
         self._since = 0.0  # when the wait for bytes began; 0: nobody waits
 
     async def open(self, api: Api, body: bytes, headers: Mapping[str, str]) -> Failed | None:
@@ -214,8 +216,21 @@ class Call:
 
     def tick(self, now_s: float) -> None:
         """Look whether the upstream has been silent for too long."""
-        if self._since and now_s - self._since > self._idle_s:
+        if not self._since:
+            return
+        if now_s - self._since > self._idle_s:
             self.interrupt("upstream_stalled")
+        elif self._is_lost():
+            # aiohttp closes a connection that stops being HTTP, and does not tell whoever reads.
+            # Seen twice in the same wait, so that an end that is just being told is not cut off.
+            if self._lost_since == self._since:
+                self.interrupt("upstream_garbage")
+            self._lost_since = self._since
+
+    def _is_lost(self) -> bool:
+        connection = None if self._response is None else self._response.connection
+        protocol = None if connection is None else connection.protocol
+        return protocol is not None and not protocol.is_connected()
 
     def interrupt(self, failure: Failure) -> None:
         """Let `open` or `read` end with a failure: at once, or when it is called next."""

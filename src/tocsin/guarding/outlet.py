@@ -133,8 +133,17 @@ class Outlet:
             else:
                 if item.channel.kind == "tool_arguments" and not final:
                     return
+                if not (self.shown or final or self._has_text_behind(lane)):
+                    return
                 self.emit(item, out)
             lane.popleft()
+
+    def _has_text_behind(self, lane: Lane) -> bool:
+        """Whether the first block has text to show: until then, another model may still answer."""
+        for item in lane:
+            if isinstance(item, _Span):
+                return self._limit(item.window) > item.window.released
+        return False
 
     def _limit(self, window: ChannelWindow) -> int:
         """Offset up to which a channel may be shown now."""

@@ -115,7 +115,7 @@ class _Reading:
             self._text(role, block.get("text"), f"{param}.text")
         elif kind == "thinking":
             self._text(role, block.get("thinking"), f"{param}.thinking")
-        elif kind in {"tool_use", "server_tool_use"}:
+        elif kind in ("tool_use", "server_tool_use"):  # no set: it may be a list
             self._text(role, json_text(block.get("input")), f"{param}.input")
         elif kind == "tool_result":
             self._content("tool", block.get("content"), f"{param}.content")

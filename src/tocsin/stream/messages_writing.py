@@ -41,6 +41,19 @@ _UPDATED = (
 )
 """What of a usage the end of a stream repeats; the rest stands at its beginning."""
 
+_UNSPENT = {
+    "cache_creation": None,
+    "cache_creation_input_tokens": None,
+    "cache_read_input_tokens": None,
+    "inference_geo": None,
+    "input_tokens": 0,
+    "output_tokens": 0,
+    "output_tokens_details": None,
+    "server_tool_use": None,
+    "service_tier": None,
+}
+"""A usage of which nothing is known: the API has each of these in every message."""
+
 _SHOWN = {"text": "text", "refusal": "text", "reasoning": "thinking"}
 """The block that shows a channel. The API has none for refusals: they are text."""
 
@@ -189,7 +202,9 @@ class MessagesEncoder:
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": {"input_tokens": 0, "output_tokens": 0, **self._usage},
+            "stop_details": None,
+            "container": None,
+            "usage": {**_UNSPENT, **self._usage},
         }
         frames.append(Frame({"type": "message_start", "message": message}, "message_start"))
 
@@ -197,7 +212,7 @@ class MessagesEncoder:
         """See that a block of that type is open."""
         if self._open == kind:
             return
-        empty = {"type": "text", "text": ""}
+        empty = {"type": "text", "text": "", "citations": None}
         if kind == "thinking":
             empty = {"type": "thinking", "thinking": "", "signature": ""}
         self._begin(kind, empty, frames)
@@ -226,7 +241,13 @@ class MessagesEncoder:
             self._withheld += 1
             return
         self._written += 1
-        block = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
+        block = {
+            "type": "tool_use",
+            "id": call.id,
+            "name": call.name,
+            "input": {},
+            "caller": {"type": "direct"},
+        }
         self._begin("tool_use", block, frames)
         frames.append(self._delta({"type": "input_json_delta", "partial_json": text}))
         self._close(frames)
@@ -258,7 +279,7 @@ class MessagesBody:
         >>> body.take(Wrote(channel=Channel(), text="Hello"))
         >>> body.take(Done())
         >>> body.result()["content"]
-        [{'type': 'text', 'text': 'Hello'}]
+        [{'type': 'text', 'text': 'Hello', 'citations': None}]
     """
 
     _ADDED: ClassVar = {

@@ -91,8 +91,7 @@ class _Answer:
             for name in ("id", "model"):
                 if value := identifier(response.get(name)):
                     fields[name] = value
-            created: Any = response.get("created_at")
-            if type(created) in (int, float) and 0 <= created < _TIME_S_MAX:
+            if (created := _time(response.get("created_at"))) is not None:
                 fields["created_at"] = created
         self.items.events.append(Opened(fields=fields))
 
@@ -164,6 +163,8 @@ class _Answer:
         self.open(response)
         self.items.final(response.get("output"), status)
         fields: dict[str, Any] = {"status": status}
+        if (completed := _time(response.get("completed_at"))) is not None:
+            fields["completed_at"] = completed
         if status == "incomplete":
             details = response.get("incomplete_details")
             reason = details.get("reason") if isinstance(details, Mapping) else None
@@ -267,6 +268,10 @@ def read_body(asked: Asked, raw: bytes) -> list[Event]:
     except msgspec.DecodeError:
         answer.stop(Broken(reason="garbage", detail="a body that is no JSON"))
     return answer.taken()
+
+
+def _time(value: Any) -> float | None:
+    return value if type(value) in (int, float) and 0 <= value < _TIME_S_MAX else None
 
 
 def _code_of(error: Any) -> str:

@@ -106,6 +106,7 @@ class ResponsesEncoder:
         self._call_ids: set[str] = set()
         self._status: str = "completed"
         self._reason: str | None = None
+        self._completed_at: float | None = None
         self._usage: dict[str, Any] | None = None
         self._over = False
 
@@ -136,6 +137,7 @@ class ResponsesEncoder:
             "status": self._status,
             "error": error,
             "incomplete_details": details,
+            "completed_at": self._completed_at,
             "output": [item.body for item in self._items],
             "usage": self._usage,
         }
@@ -154,6 +156,7 @@ class ResponsesEncoder:
             "status": "in_progress",
             "error": None,
             "incomplete_details": None,
+            "completed_at": None,
             "output": [],
             "usage": None,
         }
@@ -176,6 +179,7 @@ class ResponsesEncoder:
     def _stopped(self, event: Stopped) -> None:
         self._status = event.fields.get("status", "completed")
         self._reason = event.fields.get("reason")
+        self._completed_at = event.fields.get("completed_at")
         self._close_all("incomplete" if self._status == "incomplete" else "completed")
 
     def _end(self) -> None:
@@ -193,6 +197,7 @@ class ResponsesEncoder:
         self._close_all("incomplete")
         self._status = "incomplete"
         self._reason = "content_filter"
+        self._completed_at = None
         self._end()
 
     def _frame(self, name: str, fields: dict[str, Any]) -> None:

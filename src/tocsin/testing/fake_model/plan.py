@@ -20,6 +20,11 @@ FORMS: dict[str, ModuleType] = {
 """How a path ends, and what answers there."""
 
 
+_CHOICES_MAX = 128
+_TOP_LOGPROBS_MAX = 20
+"""As many as OpenAI gives."""
+
+
 class Write(NamedTuple):
     """One write: its bytes, those of the body among them, and whether a frame begins or ends here.
 
@@ -51,12 +56,16 @@ def wanted(path: str, body: Any) -> Wanted:
     return Wanted(
         model=str(body.get("model", "")),
         stream=body.get("stream") is True,
-        choices=count if isinstance(count, int) and path.endswith("/chat/completions") else 1,
+        choices=_between(1, count, _CHOICES_MAX) if path.endswith("/chat/completions") else 1,
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
         logprobs=body.get("logprobs") is True
         or (isinstance(include, list) and "message.output_text.logprobs" in include),
-        top_logprobs=tops if isinstance(tops, int) else 0,
+        top_logprobs=_between(0, tops, _TOP_LOGPROBS_MAX),
     )
+
+
+def _between(low: int, value: Any, high: int) -> int:
+    return max(low, min(value, high)) if isinstance(value, int) else low
 
 
 def planned(path: str, reply: Reply, asked: Wanted) -> Plan:

@@ -1,0 +1,333 @@
+"""What a client gets, over real sockets, on each API, streamed and not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gateway.world import DIGEST, FILTERED, WHOLE, Gate, asked, on_literal, saying, within
+from guarded_streams import FORBIDDEN, Scripted
+from tocsin.gateway.site import Fallback, Upstream
+from tocsin.guarding.plan import Check
+from tocsin.stream.events import APIS, Api
+from tocsin.testing.fake_model import Call, Choice, FakeModel, Reply
+
+SAID = "All is well on this calm and sunny day by the sea; no more than that."
+LEAK = f"It is calm, and the word of the day is {FORBIDDEN}, which nobody is to read here."
+
+each_api = pytest.mark.parametrize("api", APIS)
+each_form = pytest.mark.parametrize("stream", [True, False])
+
+
+@each_api
+@each_form
+def test_what_is_cleared_arrives_whole_and_ends_once(api: Api, stream: bool) -> None:
+    async def test() -> None:
+        async with Gate(saying(SAID), on_literal()) as gate:
+            answer = await gate.post(api, stream=stream)
+            assert 200 == answer.status
+            assert SAID == answer.text
+            assert [WHOLE[api]] == answer.ends
+            assert ("ok", len(SAID), 0) == tuple(
+                answer.note[k] for k in ("status", "released", "held")
+            )
+            assert ["ok"] == gate.meters.outcomes
+            assert [] == gate.meters.receipts
+
+    within(test())
+
+
+@each_api
+@each_form
+def test_headers_and_the_end_name_receipt_and_policy(api: Api, stream: bool) -> None:
+    async def test() -> None:
+        async with Gate(saying(SAID), on_literal(), new_id=lambda: "abc") as gate:
+            answer = await gate.post(api, stream=stream)
+            policy = f"policy@{DIGEST[:12]}"
+            told = [answer.headers[f"x-tocsin-{name}"] for name in ("receipt", "policy", "mode")]
+            assert ["r_abc", policy, "enforce"] == told
+            assert ("r_abc", policy) == (answer.note["receipt"], answer.note["policy"])
+            assert (None if stream else "ok") == answer.headers.get("x-tocsin-guard")
+
+    within(test())
+
+
+@each_api
+@each_form
+def test_a_block_ends_the_answer_validly_and_shows_nothing_of_it(api: Api, stream: bool) -> None:
+    async def test() -> None:
+        async with Gate(saying(LEAK), on_literal()) as gate:
+            answer = await gate.post(api, stream=stream)
+            assert 200 == answer.status
+            assert [FILTERED[api]] == answer.ends
+            assert "SEVEN" not in answer.raw.decode()
+            assert LEAK.startswith(answer.text)
+            assert "halt" == answer.note["done"]
+            assert ["blocked"] == gate.meters.outcomes
+            assert [("response", "literal", "halt")] == gate.meters.alarms
+
+    within(test())
+
+
+@each_api
+def test_what_was_cleared_before_a_block_is_shown(api: Api) -> None:
+    early = "x" * 640
+
+    async def test() -> None:
+        async with Gate(saying(early + FORBIDDEN), on_literal()) as gate:
+            answer = await gate.post(api)
+            assert early[:500] == answer.text[:500]
+            assert early.startswith(answer.text)
+
+    within(test())
+
+
+@each_api
+def test_a_block_closes_the_upstream_though_it_has_more_to_say(api: Api) -> None:
+    async def test() -> None:
+        endless = saying(LEAK + " more" * 10_000, pause_ms=1)
+        async with Gate(endless, on_literal()) as gate:
+            await gate.post(api)
+            await gate.fake.until(open=0, wait_s=0.25)
+            assert 1 == gate.fake.gone
+
+    within(test())
+
+
+@each_api
+@each_form
+def test_masked_text_is_shown_as_a_marker(api: Api, stream: bool) -> None:
+    async def test() -> None:
+        async with Gate(saying(LEAK), on_literal("mask"), guard={"marker": "[forbidden]"}) as gate:
+            answer = await gate.post(api, stream=stream)
+            assert LEAK.replace(FORBIDDEN, "[forbidden]") == answer.text
+            assert [WHOLE[api]] == answer.ends
+            assert "SEVEN" not in answer.raw.decode()
+            assert ["ok"] == gate.meters.outcomes
+
+    within(test())
+
+
+@each_api
+@each_form
+def test_a_replaced_answer_ends_with_the_policys_text(api: Api, stream: bool) -> None:
+    async def test() -> None:
+        said = {"replacement": "This was stopped."}
+        async with Gate(saying(LEAK), on_literal("replace"), guard=said) as gate:
+            answer = await gate.post(api, stream=stream)
+            assert answer.text.endswith("This was stopped.")
+            assert "SEVEN" not in answer.raw.decode()
+            assert [FILTERED[api]] == answer.ends
+
+    within(test())
+
+
+@each_api
+@each_form
+def test_a_fallback_answers_anew(api: Api, stream: bool) -> None:
+    async def test() -> None:
+        async with FakeModel(saying("A safe answer.")) as other:
+            upstream = Upstream(name="other", url=f"{other.url}/v1", speaks=frozenset(APIS))
+            route = {"fallback": Fallback(upstream=upstream, model="safe")}
+            reply = saying(f"{FORBIDDEN} at once")
+            async with Gate(reply, on_literal("fallback"), route=route) as gate:
+                answer = await gate.post(api, stream=stream)
+                assert ("A safe answer.", [WHOLE[api]]) == (answer.text, answer.ends)
+                assert ["safe"] == [one.body["model"] for one in other.requests]
+                assert answer.headers["x-tocsin-receipt"].endswith("-fallback")
+                await gate.quiet()
+                assert ["ok"] == gate.meters.outcomes
+                assert [True] == gate.meters.receipts  # of the first attempt
+
+    within(test())
+
+
+@each_api
+def test_a_fallback_that_comes_too_late_in_a_stream_is_a_stop(api: Api) -> None:
+    async def test() -> None:
+        async with FakeModel(saying("A safe answer.")) as other:
+            upstream = Upstream(name="other", url=f"{other.url}/v1", speaks=frozenset(APIS))
+            route = {"fallback": Fallback(upstream=upstream, model="safe")}
+            reply = saying("x" * 640 + FORBIDDEN)
+            async with Gate(reply, on_literal("fallback"), route=route) as gate:
+                answer = await gate.post(api)
+                assert [FILTERED[api]] == answer.ends
+                assert [] == other.requests
+
+    within(test())
+
+
+@each_form
+def test_without_a_stream_a_fallback_is_never_too_late(stream: bool) -> None:
+    async def test() -> None:
+        async with FakeModel(saying("A safe answer.")) as other:
+            upstream = Upstream(name="other", url=f"{other.url}/v1", speaks=frozenset(APIS))
+            route = {"fallback": Fallback(upstream=upstream, model="safe")}
+            reply = saying("x" * 640 + FORBIDDEN)
+            async with Gate(reply, on_literal("fallback"), route=route) as gate:
+                answer = await gate.post("chat", stream=stream)
+                assert (not stream) == (answer.text == "A safe answer.")
+
+    within(test())
+
+
+@each_api
+@each_form
+@pytest.mark.parametrize("safe", [True, False])
+def test_a_stronger_verifier_decides_while_the_stream_pauses(
+    api: Api, stream: bool, safe: bool
+) -> None:
+    score = 0.9 if safe else 0.1
+    judge = Scripted({"SEVEN": score}, "turn")
+    stronger = Check(name="judge", verifier=judge, alarm_below=0.5)
+
+    async def test() -> None:
+        route = {"stronger": stronger}
+        async with Gate(saying(LEAK), on_literal("escalate"), route=route) as gate:
+            answer = await gate.post(api, stream=stream)
+            if safe:
+                assert (LEAK, [WHOLE[api]]) == (answer.text, answer.ends)
+            else:
+                assert "SEVEN" not in answer.raw.decode()
+                assert [FILTERED[api]] == answer.ends
+
+    within(test())
+
+
+@each_api
+@each_form
+def test_a_policy_that_observes_changes_nothing(api: Api, stream: bool) -> None:
+    async def test() -> None:
+        async with Gate(saying(LEAK), on_literal(), guard={"mode": "observe"}) as gate:
+            answer = await gate.post(api, stream=stream)
+            assert (LEAK, [WHOLE[api]]) == (answer.text, answer.ends)
+            assert ("shadow", 1) == (answer.note["done"], answer.note["alarms"])
+            assert "observe" == answer.headers["x-tocsin-mode"]
+
+    within(test())
+
+
+@each_api
+def test_a_tool_call_that_rings_is_never_shown(api: Api) -> None:
+    call = Call(name="send", arguments=json.dumps({"to": FORBIDDEN}), id="call_1")
+    name = {"name": "send", "description": "", "parameters": {"type": "object"}}
+    tools = {
+        "chat": [{"type": "function", "function": name}],
+        "responses": [{"type": "function", **name}],
+        "messages": [{"name": "send", "input_schema": {"type": "object"}}],
+    }
+
+    async def test() -> None:
+        reply = Reply(choices=(Choice(text="I will send it.", calls=(call,)),))
+        async with Gate(reply, on_literal()) as gate:
+            answer = await gate.post(api, asked(api, stream=True, tools=tools[api]))
+            assert 200 == answer.status
+            assert "SEVEN" not in answer.raw.decode()
+            assert [FILTERED[api]] == answer.ends
+
+    within(test())
+
+
+def test_every_choice_is_guarded_and_ends() -> None:
+    async def test() -> None:
+        reply = Reply(choices=(Choice(text=SAID), Choice(text=LEAK)))
+        async with Gate(reply, on_literal()) as gate:
+            answer = await gate.post("chat", asked("chat", stream=True, n=2))
+            assert "SEVEN" not in answer.raw.decode()
+            assert 2 == len(answer.ends)
+
+    within(test())
+
+
+@each_api
+def test_paths_without_a_version_answer_too(api: Api) -> None:
+    path = {"chat": "/chat/completions", "responses": "/responses", "messages": "/messages"}
+
+    async def test() -> None:
+        async with Gate(saying(SAID)) as gate:
+            assert SAID == (await gate.post(api, path=path[api])).text
+
+    within(test())
+
+
+@each_api
+def test_the_upstream_gets_its_own_key_and_model_and_none_of_the_clients(api: Api) -> None:
+    async def test() -> None:
+        async with Gate(saying(SAID), route={"model": "real-name"}) as gate:
+            await gate.post(api, authorization="Bearer theirs", anthropic_beta="tools-1", x_a="b")
+            (seen,) = gate.fake.requests
+            assert "real-name" == seen.body["model"]
+            keys = seen.headers.get("authorization"), seen.headers.get("x-api-key")
+            mine = (None, "secret-key") if api == "messages" else ("Bearer secret-key", None)
+            assert mine == keys
+            assert "identity" == seen.headers["accept-encoding"]
+            assert ("tools-1" if api == "messages" else None) == seen.headers.get("anthropic-beta")
+            assert "x-a" not in seen.headers
+
+    within(test())
+
+
+@each_api
+def test_a_connection_to_the_upstream_serves_many_requests(api: Api) -> None:
+    async def test() -> None:
+        async with Gate(saying(SAID), on_literal()) as gate:
+            for _ in range(3):
+                assert SAID == (await gate.post(api)).text
+            assert (3, 1) == (len(gate.fake.requests), len(gate.fake.connections))
+
+    within(test())
+
+
+@each_api
+def test_a_receipt_is_written_for_each_alarm(api: Api, tmp_path: Path) -> None:
+    async def test() -> None:
+        folder = tmp_path / "receipts"
+        site = {"receipts": folder}
+        async with Gate(saying(LEAK), on_literal(), site=site) as gate:
+            answer = await gate.post(api)
+            await gate.quiet()
+            (path,) = folder.iterdir()
+            assert f"{answer.headers['x-tocsin-receipt']}.json" == path.name
+            receipt = json.loads(path.read_bytes())
+            assert ("way", api, "m", "model") == tuple(
+                receipt["who"][k] for k in ("route", "api", "model", "upstream")
+            )
+            assert "forbidden" == receipt["alarms"][0]["rule"]
+            assert [True] == gate.meters.receipts
+            assert "SEVEN" not in path.read_text()
+        assert ["receipt"] == [line["event"] for line in gate.lines]
+        assert b"SEVEN" not in gate.logged.getvalue()
+
+    within(test())
+
+
+def test_a_receipt_that_cannot_be_written_is_told_and_the_answer_stands(tmp_path: Path) -> None:
+    async def test() -> None:
+        taken = tmp_path / "receipts"
+        taken.write_text("a file, no folder")
+        async with Gate(saying(LEAK), on_literal(), site={"receipts": taken}) as gate:
+            answer = await gate.post("chat")
+            await gate.quiet()
+            assert ["content_filter"] == answer.ends
+            assert [False] == gate.meters.receipts
+            assert [("receipt_unwritten", "report")] == gate.meters.failures
+        assert ["receipt", "receipt_unwritten"] == [line["event"] for line in gate.lines]
+
+    within(test())
+
+
+@pytest.mark.parametrize("anthropic", [True, False])
+def test_the_models_list_names_what_can_be_asked_for(anthropic: bool) -> None:
+    async def test() -> None:
+        async with Gate() as gate:
+            told = {"anthropic-version": "2023-06-01"} if anthropic else {}
+            url = f"http://127.0.0.1:{gate.port}/v1/models"
+            async with gate.client.get(url, headers=told) as response:
+                body = await response.json()
+            assert ["m"] == [one["id"] for one in body["data"]]
+            assert ("first_id" in body) == anthropic
+            assert [] == gate.fake.requests
+
+    within(test())
