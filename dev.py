@@ -31,6 +31,8 @@ PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 LOCK = ROOT / "requirements" / "dev.txt"
 LOCK_STAMP = VENV / ".tocsin-lock"
 WHEEL_STAMP = VENV / ".tocsin-wheel"
+ATHERIS = VENV / "fuzz"
+ATHERIS_REQUIREMENT = "atheris==3.0.0"
 WHEEL_SOURCES = ("src", "pyproject.toml", "README.md", "LICENSE")
 
 LEFTOVERS = (
@@ -369,6 +371,44 @@ def bench(args: Sequence[str]) -> None:
     live("benchmarks: run benchmarks/run.py", [PYTHON, script, *args])
 
 
+def ensure_atheris() -> None:
+    """Install atheris beside the lock: only `fuzz` needs it, and few platforms have a wheel."""
+    if stamp_is(ATHERIS / "requirement", ATHERIS_REQUIREMENT):
+        return
+    shutil.rmtree(ATHERIS, ignore_errors=True)
+    try:
+        quiet(
+            f"fuzz: install {ATHERIS_REQUIREMENT}, once",
+            [PYTHON, "-m", "pip", "--no-input", "install", "--no-deps", "--only-binary", ":all:",
+             "--target", ATHERIS, ATHERIS_REQUIREMENT],
+        )  # fmt: skip
+    except Failed:
+        say(
+            f"{ATHERIS_REQUIREMENT} has wheels for few platforms; Linux on x86-64 is one of them. "
+            "Without it, `python3 dev.py test -k fuzz` runs the same targets on seeded inputs."
+        )
+        raise
+    (ATHERIS / "requirement").write_text(ATHERIS_REQUIREMENT, encoding="utf-8")
+
+
+def fuzz(args: Sequence[str]) -> None:
+    """Run a fuzz target, or each of them, with atheris."""
+    targets = sorted(path.name for path in (ROOT / "fuzz" / "corpus").iterdir())
+    names, runs, more = [name for name in args[:1] if name in targets], "20000", list(args)
+    del more[: len(names)]
+    if more[:1] == ["--runs"] and len(more) > 1 and more[1].isdecimal():
+        runs, more = more[1], more[2:]
+    if not all(one.startswith("-") and one[1:2] != "-" for one in more):
+        sys.exit(
+            "usage: python3 dev.py fuzz [NAME] [--runs N] [-OPTION=VALUE of libFuzzer ...]\n"
+            f"names: {', '.join(targets)}"
+        )
+    ensure_wheel()
+    ensure_atheris()
+    for name in names or targets:
+        live(f"fuzz {name}: {runs} runs", [PYTHON, "-m", "fuzz", name, runs, *more])
+
+
 def mutate(args: Sequence[str]) -> None:
     """Mutate the bounds, the threshold and the monitor, and list the mutants that survive."""
     ensure_wheel()
@@ -406,6 +446,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "check": (check, "test, then lint: what must pass before a change goes in"),
     "lock": (lock, "resolve requirements/dev.txt again with uv (--upgrade for newer versions)"),
     "bench": (bench, "run benchmarks/run.py on the wheel (arguments are passed on)"),
+    "fuzz": (fuzz, "fuzz what reads strangers' bytes, with atheris ([NAME] [--runs N])"),
     "mutate": (mutate, "mutation tests of the bounds, threshold and monitor (arguments: mutmut)"),
     "clean": (clean, "remove .venv, build outputs and caches"),
 }

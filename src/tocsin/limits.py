@@ -309,18 +309,19 @@ REPLACEMENT_CHARS_MAX: int = 4_096
 
 # ------------------------------------------------------------------------- gateway: the data path
 
-UPSTREAM_READ_BYTES: int = 16_384
+UPSTREAM_READ_BYTES: int = 8_192
 """Bytes of an upstream's answer that may wait to be read; at twice as many the socket is not read
 any more. A frame has two hundred."""
 
 UPSTREAM_SOCKET_BYTES: int = 65_536
 """Room that the kernel is asked to keep for an upstream's bytes that nobody has read."""
 
-CLIENT_WRITE_BYTES: int = 32_768
+CLIENT_WRITE_BYTES: int = 16_384
 """Bytes that may wait in the process for a client to read; beyond that the stream pauses."""
 
-CLIENT_SOCKET_BYTES: int = 65_536
-"""Room that the kernel is asked to keep for a client's bytes that it has not read."""
+CLIENT_SOCKET_BYTES: int = 32_768
+"""Room that the kernel is asked to keep for a client's bytes that it has not read. Linux gives about
+twice what is asked for; all that one stalled stream keeps stays below 256 KiB."""
 
 UPSTREAM_BODY_BYTES_MAX: int = 32 * 1024 * 1024
 """Longest answer that is read in one piece: a hundred thousand tokens with log-probabilities."""

@@ -14,9 +14,10 @@ from typing import Any
 
 from aiohttp import web
 
-from tocsin.gateway.app import make_app
+from tocsin.gateway.app import PLANE, make_app
 from tocsin.gateway.lag import Lag
 from tocsin.gateway.log import Log
+from tocsin.gateway.plane import Plane
 from tocsin.gateway.server import Door, _loop_factory, _Process
 from tocsin.gateway.site import Site
 from tocsin.gateway.surroundings import Surroundings
@@ -135,7 +136,8 @@ class Live:
 
     def _app(self, around: Surroundings) -> web.Application:
         self.around = replace(around, meters=self.witness)
-        return make_app(self.around)
+        self.app = make_app(self.around)
+        return self.app
 
     def _listens(self, where: str, _: str) -> None:
         host, _, port = where.rpartition(":")
@@ -148,6 +150,23 @@ class Live:
             await asyncio.wait({self._task, self._ready}, return_when=asyncio.FIRST_COMPLETED)
             if self._task.done():
                 self._task.result()
+
+    @property
+    def plane(self) -> Plane:
+        """What all requests share."""
+        return self.app[PLANE]
+
+    async def ticks(self, count: int) -> None:
+        """Wait for so many ticks of the one timer of the data path."""
+        ticked: asyncio.Queue[None] = asyncio.Queue()
+
+        class Ticked:
+            def tick(self, now_s: float) -> None:
+                ticked.put_nowait(None)
+
+        with self.plane.watching(Ticked()):
+            for _ in range(count):
+                await asyncio.wait_for(ticked.get(), WAIT_S)
 
     def reload(self) -> None:
         """Do as SIGHUP."""
@@ -197,9 +216,11 @@ async def serving(site: Site) -> AsyncIterator[Live]:
 
 
 @asynccontextmanager
-async def stage(make_site: Callable[[FakeModel], Site], rule: Any) -> AsyncIterator[Stage]:
-    """Run a fake model and a gateway before it."""
-    async with FakeModel(rule) as fake, serving(make_site(fake)) as live:
+async def stage(
+    make_site: Callable[[FakeModel], Site], rule: Any, **options: Any
+) -> AsyncIterator[Stage]:
+    """Run a fake model with its options, and a gateway before it."""
+    async with FakeModel(rule, **options) as fake, serving(make_site(fake)) as live:
         yield Stage(fake, live)
 
 

@@ -274,3 +274,8 @@ def alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state not in "ZX"
+
+
+def descriptors(pid: int) -> int:
+    """Count the file descriptors of a process."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))

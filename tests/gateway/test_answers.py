@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-
 from gateway.world import DIGEST, FILTERED, WHOLE, Gate, asked, on_literal, saying, within
 from guarded_streams import FORBIDDEN, Scripted
+
 from tocsin.gateway.site import Fallback, Upstream
 from tocsin.guarding.plan import Check
 from tocsin.stream.events import APIS, Api
@@ -27,14 +27,14 @@ def test_what_is_cleared_arrives_whole_and_ends_once(api: Api, stream: bool) -> 
     async def test() -> None:
         async with Gate(saying(SAID), on_literal()) as gate:
             answer = await gate.post(api, stream=stream)
-            assert 200 == answer.status
-            assert SAID == answer.text
+            assert answer.status == 200
+            assert answer.text == SAID
             assert [WHOLE[api]] == answer.ends
             assert ("ok", len(SAID), 0) == tuple(
                 answer.note[k] for k in ("status", "released", "held")
             )
-            assert ["ok"] == gate.meters.outcomes
-            assert [] == gate.meters.receipts
+            assert gate.meters.outcomes == ["ok"]
+            assert gate.meters.receipts == []
 
     within(test())
 
@@ -60,13 +60,13 @@ def test_a_block_ends_the_answer_validly_and_shows_nothing_of_it(api: Api, strea
     async def test() -> None:
         async with Gate(saying(LEAK), on_literal()) as gate:
             answer = await gate.post(api, stream=stream)
-            assert 200 == answer.status
+            assert answer.status == 200
             assert [FILTERED[api]] == answer.ends
             assert "SEVEN" not in answer.raw.decode()
             assert LEAK.startswith(answer.text)
-            assert "halt" == answer.note["done"]
-            assert ["blocked"] == gate.meters.outcomes
-            assert [("response", "literal", "halt")] == gate.meters.alarms
+            assert answer.note["done"] == "halt"
+            assert gate.meters.outcomes == ["blocked"]
+            assert gate.meters.alarms == [("response", "literal", "halt")]
 
     within(test())
 
@@ -91,7 +91,7 @@ def test_a_block_closes_the_upstream_though_it_has_more_to_say(api: Api) -> None
         async with Gate(endless, on_literal()) as gate:
             await gate.post(api)
             await gate.fake.until(open=0, wait_s=0.25)
-            assert 1 == gate.fake.gone
+            assert gate.fake.gone == 1
 
     within(test())
 
@@ -105,7 +105,7 @@ def test_masked_text_is_shown_as_a_marker(api: Api, stream: bool) -> None:
             assert LEAK.replace(FORBIDDEN, "[forbidden]") == answer.text
             assert [WHOLE[api]] == answer.ends
             assert "SEVEN" not in answer.raw.decode()
-            assert ["ok"] == gate.meters.outcomes
+            assert gate.meters.outcomes == ["ok"]
 
     within(test())
 
@@ -135,11 +135,11 @@ def test_a_fallback_answers_anew(api: Api, stream: bool) -> None:
             async with Gate(reply, on_literal("fallback"), route=route) as gate:
                 answer = await gate.post(api, stream=stream)
                 assert ("A safe answer.", [WHOLE[api]]) == (answer.text, answer.ends)
-                assert ["safe"] == [one.body["model"] for one in other.requests]
+                assert [one.body["model"] for one in other.requests] == ["safe"]
                 assert answer.headers["x-tocsin-receipt"].endswith("-fallback")
                 await gate.quiet()
-                assert ["ok"] == gate.meters.outcomes
-                assert [True] == gate.meters.receipts  # of the first attempt
+                assert gate.meters.outcomes == ["ok"]
+                assert gate.meters.receipts == [True]  # of the first attempt
 
     within(test())
 
@@ -154,7 +154,7 @@ def test_a_fallback_that_comes_too_late_in_a_stream_is_a_stop(api: Api) -> None:
             async with Gate(reply, on_literal("fallback"), route=route) as gate:
                 answer = await gate.post(api)
                 assert [FILTERED[api]] == answer.ends
-                assert [] == other.requests
+                assert other.requests == []
 
     within(test())
 
@@ -203,8 +203,8 @@ def test_a_policy_that_observes_changes_nothing(api: Api, stream: bool) -> None:
         async with Gate(saying(LEAK), on_literal(), guard={"mode": "observe"}) as gate:
             answer = await gate.post(api, stream=stream)
             assert (LEAK, [WHOLE[api]]) == (answer.text, answer.ends)
-            assert ("shadow", 1) == (answer.note["done"], answer.note["alarms"])
-            assert "observe" == answer.headers["x-tocsin-mode"]
+            assert (answer.note["done"], answer.note["alarms"]) == ("shadow", 1)
+            assert answer.headers["x-tocsin-mode"] == "observe"
 
     within(test())
 
@@ -223,7 +223,7 @@ def test_a_tool_call_that_rings_is_never_shown(api: Api) -> None:
         reply = Reply(choices=(Choice(text="I will send it.", calls=(call,)),))
         async with Gate(reply, on_literal()) as gate:
             answer = await gate.post(api, asked(api, stream=True, tools=tools[api]))
-            assert 200 == answer.status
+            assert answer.status == 200
             assert "SEVEN" not in answer.raw.decode()
             assert [FILTERED[api]] == answer.ends
 
@@ -236,7 +236,7 @@ def test_every_choice_is_guarded_and_ends() -> None:
         async with Gate(reply, on_literal()) as gate:
             answer = await gate.post("chat", asked("chat", stream=True, n=2))
             assert "SEVEN" not in answer.raw.decode()
-            assert 2 == len(answer.ends)
+            assert len(answer.ends) == 2
 
     within(test())
 
@@ -247,7 +247,7 @@ def test_paths_without_a_version_answer_too(api: Api) -> None:
 
     async def test() -> None:
         async with Gate(saying(SAID)) as gate:
-            assert SAID == (await gate.post(api, path=path[api])).text
+            assert (await gate.post(api, path=path[api])).text == SAID
 
     within(test())
 
@@ -256,13 +256,14 @@ def test_paths_without_a_version_answer_too(api: Api) -> None:
 def test_the_upstream_gets_its_own_key_and_model_and_none_of_the_clients(api: Api) -> None:
     async def test() -> None:
         async with Gate(saying(SAID), route={"model": "real-name"}) as gate:
-            await gate.post(api, authorization="Bearer theirs", anthropic_beta="tools-1", x_a="b")
+            told = {"authorization": "Bearer theirs", "anthropic-beta": "tools-1", "x-a": "b"}
+            await gate.post(api, told=told)
             (seen,) = gate.fake.requests
-            assert "real-name" == seen.body["model"]
+            assert seen.body["model"] == "real-name"
             keys = seen.headers.get("authorization"), seen.headers.get("x-api-key")
             mine = (None, "secret-key") if api == "messages" else ("Bearer secret-key", None)
             assert mine == keys
-            assert "identity" == seen.headers["accept-encoding"]
+            assert seen.headers["accept-encoding"] == "identity"
             assert ("tools-1" if api == "messages" else None) == seen.headers.get("anthropic-beta")
             assert "x-a" not in seen.headers
 
@@ -274,8 +275,8 @@ def test_a_connection_to_the_upstream_serves_many_requests(api: Api) -> None:
     async def test() -> None:
         async with Gate(saying(SAID), on_literal()) as gate:
             for _ in range(3):
-                assert SAID == (await gate.post(api)).text
-            assert (3, 1) == (len(gate.fake.requests), len(gate.fake.connections))
+                assert (await gate.post(api)).text == SAID
+            assert (len(gate.fake.requests), len(gate.fake.connections)) == (3, 1)
 
     within(test())
 
@@ -294,10 +295,10 @@ def test_a_receipt_is_written_for_each_alarm(api: Api, tmp_path: Path) -> None:
             assert ("way", api, "m", "model") == tuple(
                 receipt["who"][k] for k in ("route", "api", "model", "upstream")
             )
-            assert "forbidden" == receipt["alarms"][0]["rule"]
-            assert [True] == gate.meters.receipts
+            assert receipt["alarms"][0]["rule"] == "forbidden"
+            assert gate.meters.receipts == [True]
             assert "SEVEN" not in path.read_text()
-        assert ["receipt"] == [line["event"] for line in gate.lines]
+        assert [line["event"] for line in gate.lines] == ["receipt"]
         assert b"SEVEN" not in gate.logged.getvalue()
 
     within(test())
@@ -310,10 +311,10 @@ def test_a_receipt_that_cannot_be_written_is_told_and_the_answer_stands(tmp_path
         async with Gate(saying(LEAK), on_literal(), site={"receipts": taken}) as gate:
             answer = await gate.post("chat")
             await gate.quiet()
-            assert ["content_filter"] == answer.ends
-            assert [False] == gate.meters.receipts
-            assert [("receipt_unwritten", "report")] == gate.meters.failures
-        assert ["receipt", "receipt_unwritten"] == [line["event"] for line in gate.lines]
+            assert answer.ends == ["content_filter"]
+            assert gate.meters.receipts == [False]
+            assert gate.meters.failures == [("receipt_unwritten", "report")]
+        assert [line["event"] for line in gate.lines] == ["receipt", "receipt_unwritten"]
 
     within(test())
 
@@ -326,8 +327,8 @@ def test_the_models_list_names_what_can_be_asked_for(anthropic: bool) -> None:
             url = f"http://127.0.0.1:{gate.port}/v1/models"
             async with gate.client.get(url, headers=told) as response:
                 body = await response.json()
-            assert ["m"] == [one["id"] for one in body["data"]]
+            assert [one["id"] for one in body["data"]] == ["m"]
             assert ("first_id" in body) == anthropic
-            assert [] == gate.fake.requests
+            assert gate.fake.requests == []
 
     within(test())

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from gateway.world import FILTERED, WAIT_S, WHOLE, Gate, asked, on_literal, saying, within
 from guarded_streams import FORBIDDEN, Scripted, literal_rules
+
 from tocsin.gateway.conversations import Conversations
 from tocsin.gateway.errors import Refuse
 from tocsin.gateway.site import Tenant
 from tocsin.guarding.plan import Check, Guard
 from tocsin.limits import CHANNELS_MAX, CONVERSATION_IDLE_S
-from tocsin.model import Context, Message
+from tocsin.model import Context, Delta, Message, Outcome
 from tocsin.monitor import Monitor
 from tocsin.stream.events import APIS, Api
 from tocsin.stream.steps import StepDefinition
@@ -36,8 +36,13 @@ HASHED = hashlib.sha256(KEY.encode()).hexdigest()
 def error_of(api: Api, body: Any) -> tuple[str, str]:
     """Read an error as the API's own client does: type and message."""
     if api == "messages":
-        assert "error" == body["type"]
+        assert body["type"] == "error"
     return body["error"]["type"], body["error"]["message"]
+
+
+def _only(folder: Path) -> str:
+    (path,) = folder.iterdir()
+    return path.name
 
 
 # ---------------------------------------------------------------------------------- what is refused
@@ -53,7 +58,7 @@ def error_of(api: Api, body: Any) -> tuple[str, str]:
         (b"[" * 100_000, {}, 400),
         (b"\xff\xfe", {}, 400),
         (b'{"model": "unknown"}', {}, 404),
-        (b"{}", {"content_encoding": "gzip"}, 415),
+        (b"{}", {"content-encoding": "gzip"}, 415),
         (b" " * 2_000, {}, 413),
     ],
 )
@@ -65,12 +70,26 @@ def test_a_bad_request_is_told_in_the_apis_own_form(
 
     async def test() -> None:
         async with Gate(site={"body_bytes_max": 1_000 if status == 413 else 1_000_000}) as gate:
-            answer = await gate.post(api, body, **headers)
+            answer = await gate.post(api, body, told=headers)
             kind, message = error_of(api, answer.json)
             assert status == answer.status
             assert kind and message
-            assert [] == gate.fake.requests
-            assert ["bad_request"] == gate.meters.outcomes
+            assert gate.fake.requests == []
+            assert gate.meters.outcomes == ["bad_request"]
+
+    within(test())
+
+
+@pytest.mark.parametrize("depth", [100, 700, 900, 940, 980, 1_100])
+def test_a_deeply_nested_request_is_sent_on_or_refused_and_never_a_fault(depth: int) -> None:
+    nested = f'"x": {"[" * depth}{"]" * depth}'
+    body = json.dumps(asked("chat", stream=True))[:-1] + f", {nested}}}"
+
+    async def test() -> None:
+        async with Gate(saying(SAID)) as gate:
+            answer = await gate.post("chat", body.encode())
+            assert answer.status in {200, 400}
+            assert (answer.status == 200) == (len(gate.fake.requests) == 1)
 
     within(test())
 
@@ -81,11 +100,11 @@ def test_without_a_key_nobody_is_let_in(api: Api) -> None:
 
     async def test() -> None:
         async with Gate(saying(SAID), site=site) as gate:
-            for headers in ({}, {"authorization": "Bearer wrong"}, {"x_api_key": "wrong"}):
-                assert 401 == (await gate.post(api, **headers)).status
-            for headers in ({"authorization": f"Bearer {KEY}"}, {"x_api_key": KEY}):
-                assert SAID == (await gate.post(api, **headers)).text
-            assert ["unauthenticated"] * 3 + ["ok"] * 2 == gate.meters.outcomes
+            for headers in ({}, {"authorization": "Bearer wrong"}, {"x-api-key": "wrong"}):
+                assert (await gate.post(api, told=headers)).status == 401
+            for headers in ({"authorization": f"Bearer {KEY}"}, {"x-api-key": KEY}):
+                assert (await gate.post(api, told=headers)).text == SAID
+            assert gate.meters.outcomes == ["unauthenticated"] * 3 + ["ok"] * 2
             assert KEY not in str([one.headers for one in gate.fake.requests])
 
     within(test())
@@ -99,13 +118,13 @@ def test_a_tenant_has_its_own_limit_of_requests() -> None:
     async def test() -> None:
         async with Gate(held, site=site) as gate:
             key = {"authorization": f"Bearer {KEY}"}
-            first = asyncio.create_task(gate.post("chat", **key))
+            first = asyncio.create_task(gate.post("chat", told=key))
             await gate.fake.until(held=1)
-            second = await gate.post("chat", **key)
-            assert (429, "1") == (second.status, second.headers["retry-after"])
+            second = await gate.post("chat", told=key)
+            assert (second.status, second.headers["retry-after"]) == (429, "1")
             gate.fake.release()
-            assert 200 == (await first).status
-            assert 200 == (await gate.post("chat", **key)).status
+            assert (await first).status == 200
+            assert (await gate.post("chat", told=key)).status == 200
 
     within(test())
 
@@ -146,8 +165,8 @@ def test_a_body_that_does_not_come_is_not_waited_for() -> None:
 def test_a_model_that_the_route_does_not_speak_for_is_not_found() -> None:
     async def test() -> None:
         async with Gate(saying(SAID), upstream={"speaks": frozenset({"chat"})}) as gate:
-            assert 404 == (await gate.post("messages")).status
-            assert 200 == (await gate.post("chat")).status
+            assert (await gate.post("messages")).status == 404
+            assert (await gate.post("chat")).status == 200
 
     within(test())
 
@@ -160,14 +179,14 @@ def test_a_reload_is_for_the_next_request() -> None:
             first = asyncio.create_task(gate.post("chat"))
             await gate.fake.until(held=1)
             gate.live.site = replace(gate.live.site, routes=())
-            assert 404 == (await gate.post("chat")).status
+            assert (await gate.post("chat")).status == 404
             gate.fake.release()
-            assert SAID == (await first).text
+            assert (await first).text == SAID
 
     within(test())
 
 
-# ----------------------------------------------------------------------------------------- the input
+# ---------------------------------------------------------------------------------------- the input
 
 
 def reading_input(does: Any = "halt", **more: Any) -> Guard:
@@ -190,14 +209,14 @@ def test_an_input_that_is_blocked_never_reaches_the_model(
         route = {"input": reading_input()}
         async with Gate(saying(SAID), route=route, site={"receipts": tmp_path}) as gate:
             answer = await gate.post(api, asked(api, f"Tell me {FORBIDDEN}.", stream=stream))
-            assert 400 == answer.status
+            assert answer.status == 400
             assert "safety check" in error_of(api, answer.json)[1]
-            assert [] == gate.fake.requests
+            assert gate.fake.requests == []
             await gate.quiet()
-            assert ["blocked_input"] == gate.meters.outcomes
-            assert [("input", "input", "halt")] == gate.meters.alarms
-            assert f"{answer.headers['x-tocsin-receipt']}.json" == next(tmp_path.iterdir()).name
-            assert SAID == (await gate.post(api)).text
+            assert gate.meters.outcomes == ["blocked_input"]
+            assert gate.meters.alarms == [("input", "input", "halt")]
+            assert f"{answer.headers['x-tocsin-receipt']}.json" == _only(tmp_path)
+            assert (await gate.post(api)).text == SAID
 
     within(test())
 
@@ -208,10 +227,10 @@ def test_an_input_that_is_replaced_gets_a_well_formed_answer(api: Api, stream: b
     async def test() -> None:
         async with Gate(saying(SAID), route={"input": reading_input("replace")}) as gate:
             answer = await gate.post(api, asked(api, f"Tell me {FORBIDDEN}.", stream=stream))
-            assert (200, "We cannot help with that.") == (answer.status, answer.text)
+            assert (answer.status, answer.text) == (200, "We cannot help with that.")
             assert [FILTERED[api]] == answer.ends
-            assert [] == gate.fake.requests
-            assert ["blocked_input"] == gate.meters.outcomes
+            assert gate.fake.requests == []
+            assert gate.meters.outcomes == ["blocked_input"]
 
     within(test())
 
@@ -237,14 +256,14 @@ def test_every_one_of_many_messages_is_read(at: int) -> None:
     async def test() -> None:
         async with Gate(saying(SAID), route={"input": reading_input()}) as gate:
             body = asked("chat", stream=True) | {"messages": messages}
-            assert 200 == (await gate.post("chat", body)).status
+            assert (await gate.post("chat", body)).status == 200
             messages[at]["content"] = f"It is {FORBIDDEN}."
-            assert 400 == (await gate.post("chat", body)).status
+            assert (await gate.post("chat", body)).status == 400
 
     within(test())
 
 
-# ------------------------------------------------------------------------------------- conversations
+# ------------------------------------------------------------------------------------ conversations
 
 MONITOR = Monitor(example_calibration(epsilon=0.1, delta=0.1))
 
@@ -257,16 +276,16 @@ def watched() -> Check:
 def test_an_alarm_in_a_conversation_stays() -> None:
     async def test() -> None:
         async with Gate(saying(SAID), watched(), route={"conversations": True}) as gate:
-            name = {"x_tocsin_conversation": "talk-1"}
-            assert ["stop"] == (await gate.post("chat", **name)).ends
+            name = {"x-tocsin-conversation": "talk-1"}
+            assert (await gate.post("chat", told=name)).ends == ["stop"]
             gate.fake.script(saying("There is DANGER ahead.\nBeware."))
-            assert ["content_filter"] == (await gate.post("chat", **name)).ends
+            assert (await gate.post("chat", told=name)).ends == ["content_filter"]
             before = len(gate.fake.requests)
-            later = await gate.post("chat", **name)
-            assert (["content_filter"], "") == (later.ends, later.text)
+            later = await gate.post("chat", told=name)
+            assert (later.ends, later.text) == (["content_filter"], "")
             assert before == len(gate.fake.requests)
-            other = await gate.post("chat", x_tocsin_conversation="talk-2")
-            assert [SAID, SAID] == [other.text, (await gate.post("chat")).text]
+            other = await gate.post("chat", told={"x-tocsin-conversation": "talk-2"})
+            assert [other.text, (await gate.post("chat")).text] == [SAID, SAID]
 
     within(test())
 
@@ -280,13 +299,13 @@ def test_a_mask_stands_where_it_belongs_in_the_next_turn_too() -> None:
         route = {"conversations": True}
         guard = {"marker": "[gone]"}
         async with Gate(early, check, route=route, guard=guard) as gate:
-            name = {"x_tocsin_conversation": "talk"}
+            name = {"x-tocsin-conversation": "talk"}
             gate.fake.script(replace_faults(early))
-            async with gate.open("chat", **name) as response:
+            async with gate.open("chat", told=name) as response:
                 await response.content.read(100)
             await gate.quiet()  # the client left after some of the text was read
             gate.fake.script(saying(leak))
-            assert leak.replace(FORBIDDEN, "[gone]") == (await gate.post("chat", **name)).text
+            assert leak.replace(FORBIDDEN, "[gone]") == (await gate.post("chat", told=name)).text
 
     within(test())
 
@@ -302,13 +321,53 @@ def test_a_conversation_takes_one_request_at_a_time() -> None:
 
     async def test() -> None:
         async with Gate(held, watched(), route={"conversations": True}) as gate:
-            name = {"x_tocsin_conversation": "talk"}
-            first = asyncio.create_task(gate.post("chat", **name))
+            name = {"x-tocsin-conversation": "talk"}
+            first = asyncio.create_task(gate.post("chat", told=name))
             await gate.fake.until(held=1)
-            assert 429 == (await gate.post("chat", **name)).status
+            assert (await gate.post("chat", told=name)).status == 429
             gate.fake.release()
-            assert SAID == (await first).text
-            assert SAID == (await gate.post("chat", **name)).text
+            assert (await first).text == SAID
+            assert (await gate.post("chat", told=name)).text == SAID
+
+    within(test())
+
+
+class _Waits:
+    """A verifier that never answers, once it has been asked."""
+
+    declares = literal_rules().declares
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    def open_async(self, context: Context) -> Any:
+        return self
+
+    async def feed(self, delta: Delta) -> list[Outcome]:
+        self.asked.set()
+        await asyncio.Event().wait()
+        return []
+
+    async def close(self) -> list[Outcome]:
+        return []
+
+    async def aclose(self) -> None:
+        """Nothing to let go of."""
+
+
+def test_a_conversation_that_was_left_while_a_check_was_waited_for_is_over() -> None:
+    async def test() -> None:
+        waits = _Waits()
+        check = Check(name="waits", verifier=waits)
+        async with Gate(saying(SAID), check, route={"conversations": True}) as gate:
+            name = {"x-tocsin-conversation": "talk"}
+            first = asyncio.create_task(gate.post("chat", told=name))
+            await asyncio.wait_for(waits.asked.wait(), WAIT_S)
+            first.cancel()
+            await gate.quiet()
+            later = await gate.post("chat", told=name)
+            assert (later.status, len(gate.fake.requests)) == (400, 1)
+            assert "begin a new one" in error_of("chat", later.json)[1]
 
     within(test())
 
@@ -316,8 +375,8 @@ def test_a_conversation_takes_one_request_at_a_time() -> None:
 def test_a_conversation_id_of_another_shape_is_refused() -> None:
     async def test() -> None:
         async with Gate(saying(SAID), route={"conversations": True}) as gate:
-            answer = await gate.post("chat", x_tocsin_conversation="two words")
-            assert 400 == answer.status
+            answer = await gate.post("chat", told={"x-tocsin-conversation": "two words"})
+            assert answer.status == 400
 
     within(test())
 
@@ -343,9 +402,9 @@ def test_conversations_are_forgotten_when_idle_and_when_they_are_too_many() -> N
         known.leave(one)
     assert not isinstance(known.enter("t", "r", "c", guard(), Context()), Refuse)
     again = known.enter("t", "r", "b", guard(), Context())
-    assert not isinstance(again, Refuse) and 2 == again.turns
+    assert not isinstance(again, Refuse) and again.turns == 2
     clock.now = CONVERSATION_IDLE_S + 1
-    assert 2 == len(known)
+    assert len(known) == 2
 
 
 def test_a_conversation_whose_checks_lost_track_is_over_until_the_policy_changes() -> None:
@@ -356,14 +415,14 @@ def test_a_conversation_whose_checks_lost_track_is_over_until_the_policy_changes
     refused = known.enter("t", "r", "a", guard(), Context())
     assert isinstance(refused, Refuse) and "begin a new one" in refused.message
     anew = known.enter("t", "r", "a", guard("other"), Context())
-    assert not isinstance(anew, Refuse) and 1 == anew.turns
+    assert not isinstance(anew, Refuse) and anew.turns == 1
 
 
 def test_a_conversation_is_the_tenants_and_the_routes_own() -> None:
     known = Conversations(Clock())
     for tenant, route in (("t", "r"), ("u", "r"), ("t", "q")):
         entered = known.enter(tenant, route, "a", guard(), Context())
-        assert not isinstance(entered, Refuse) and 1 == entered.turns
+        assert not isinstance(entered, Refuse) and entered.turns == 1
 
 
 @each_api
@@ -372,7 +431,7 @@ def test_what_is_answered_in_a_conversation_is_whole(api: Api) -> None:
         check = on_literal()
         async with Gate(saying(SAID), check, route={"conversations": True}) as gate:
             for _ in range(3):
-                answer = await gate.post(api, x_tocsin_conversation="talk")
+                answer = await gate.post(api, told={"x-tocsin-conversation": "talk"})
                 assert (SAID, [WHOLE[api]]) == (answer.text, answer.ends)
 
     within(test())
@@ -384,5 +443,5 @@ def test_observed_is_what_came_after_the_last_answer() -> None:
 
     many = tuple(Message("tool", str(i)) for i in range(100))
     found = observed(Context(messages=(Message("user", "u"), Message("assistant", "a"), *many)))
-    assert OBSERVED_MAX == len(found)
+    assert len(found) == OBSERVED_MAX
     assert [str(i) for i in range(100)] == "\n\n".join(found).split("\n\n")

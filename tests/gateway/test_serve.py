@@ -1,4 +1,4 @@
-"""The promise: `tocsin serve` is the gateway, from the command line to the last byte of a stream."""
+"""The promise: `tocsin serve` is the gateway, from the command line to a stream's last byte."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def test_a_stream_goes_through_and_is_counted(tmp_path: Path, workers: int) -> N
 
 
 def test_an_open_stream_ends_validly_when_its_time_is_over(tmp_path: Path) -> None:
-    reply = Reply(choices=(Choice(text="calm " * 400),), faults=(Fault(kind="hang", after_frames=300),))
+    said = Choice(text="The sea is calm. " * 400)
+    reply = Reply(choices=(said,), faults=(Fault(kind="hang", after_frames=300),))
     with FakeModel(reply) as fake, serve(tmp_path, fake.url, drain_ms=100) as gateway:
         with Client(gateway.where) as client:
             client.post(body=ASKED)
@@ -96,7 +97,9 @@ def test_a_supervisor_is_smaller_than_its_workers_and_ends_with_them(tmp_path: P
         assert not any(alive(pid) for pid in workers)
 
 
-@pytest.mark.parametrize("metrics", ["nonsense", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999", ":"])
+@pytest.mark.parametrize(
+    "metrics", ["nonsense", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999", ":"]
+)
 def test_an_address_that_is_none_is_refused(metrics: str) -> None:
     result = CliRunner().invoke(command, ["gateway.toml", "--metrics", metrics])
     assert result.exit_code == 2

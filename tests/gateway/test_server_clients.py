@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gateway.processes import Client, Process, eventually, metric, rss_bytes, stub, talking
+from gateway.processes import (
+    Client,
+    Process,
+    descriptors,
+    eventually,
+    metric,
+    rss_bytes,
+    stub,
+    talking,
+)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +145,16 @@ def test_a_client_may_ask_again_as_soon_as_the_answer_is_complete(plain: Process
     assert closed(plain, "ahead") == 0
 
 
+def test_a_body_that_breaks_off_into_nonsense_ends_the_connection(tmp_path: Path) -> None:
+    with stub(tmp_path) as gateway, talking(gateway) as client:
+        client.begin("echo")
+        client.until(b"begun ")
+        client.send(b"not a chunk\r\n")
+        assert not client.rest().endswith(b"0\r\n\r\n")
+        assert closed(gateway, "unreadable") == 1
+        assert gateway.until_logged("request")["status"] is None
+
+
 def test_requests_beyond_the_limit_are_refused_and_the_open_ones_go_on(tmp_path: Path) -> None:
     with stub(tmp_path, streams_max=2) as gateway:
         with talking(gateway) as a, talking(gateway) as b, talking(gateway) as c:
@@ -161,7 +181,11 @@ def _asks(client: Client) -> int:
 
 
 def test_a_process_that_is_too_slow_takes_nothing_new_until_it_is_not(tmp_path: Path) -> None:
-    with stub(tmp_path) as gateway, talking(gateway) as blocks, talking(gateway) as client:
+    with (
+        stub(tmp_path, lag_ms_max=500) as gateway,
+        talking(gateway) as blocks,
+        talking(gateway) as client,
+    ):
         blocks.post("block&s=1.5")
         blocks.answer()
         statuses = []
@@ -222,3 +246,39 @@ def test_tenants_cannot_read_metrics(plain: Process) -> None:
         status, body = client.get("/metrics")
         assert status == 404
         assert b"tocsin" not in body
+
+
+def test_file_descriptors_return_to_the_start_whatever_clients_do(tmp_path: Path) -> None:
+    with stub(tmp_path, header_ms=2_000, stalled_ms=500) as gateway:
+        with talking(gateway) as client:
+            client.post()
+            client.answer()
+        eventually(lambda: metric(gateway, "tocsin_connections") == 0)
+        before = descriptors(gateway.pid)
+        clients = []
+        for number in range(40):
+            client = Client(gateway.where, room_bytes=4_096)
+            clients.append(client)
+            match number % 5:
+                case 0:
+                    client.send(b"POST /")
+                case 1:
+                    client.post("flood")
+                case 2:
+                    client.post("stubborn")
+                    client.until(b"begun ")
+                    client.socket.close()
+                case 3:
+                    client.begin("echo")
+                    client.until(b"begun ")
+                    client.send(b"not a chunk\r\n")
+                case 4:
+                    client.post()
+                    client.answer()
+                    client.socket.shutdown(socket.SHUT_WR)
+        eventually(lambda: metric(gateway, "tocsin_connections") == 0)
+        for client in clients:
+            client.socket.close()
+        eventually(lambda: descriptors(gateway.pid) <= before + 1)
+        in_flight = 'tocsin_requests_in_flight{api="chat"}'
+        assert metric(gateway, in_flight) == 0

@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field, replace
 from io import BytesIO
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import aiohttp
 from aiohttp import web
-
 from guarded_streams import literal_rules
+
 from tocsin.gateway.app import PLANE, make_app
 from tocsin.gateway.draining import Draining
 from tocsin.gateway.log import Log
@@ -213,6 +214,7 @@ class Gate:
         self._guard = Guard(name="policy", digest=DIGEST, checks=checks, **(guard or {}))
         self._options = options
         self._stack = contextlib.AsyncExitStack()
+        self._descriptors = _descriptors()
         self.live: Live
         self.port = 0
         self.client: aiohttp.ClientSession
@@ -261,30 +263,39 @@ class Gate:
         self._log.close()
         if error is None:
             assert len(self.meters.started_) == len(self.meters.ended_)
-            assert set() == asyncio.all_tasks() - {asyncio.current_task()}
+            await _until(lambda: _descriptors() <= self._descriptors)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
 
     async def quiet(self) -> None:
         """Wait until no request is under way."""
-        async with asyncio.timeout(WAIT_S):
-            while self.plane.under_way or self.plane.receipts._waiting:
-                await asyncio.sleep(0.001)
+        await _until(lambda: not (self.plane.under_way or self.plane.receipts._waiting))
 
     async def post(
-        self, api: Api, body: Any = None, *, path: str = "", stream: bool = True, **headers: str
+        self,
+        api: Api,
+        body: Any = None,
+        *,
+        path: str = "",
+        stream: bool = True,
+        told: dict[str, str] | None = None,
     ) -> Answer:
         """Ask, and read all of the answer."""
         body = asked(api, stream=stream) if body is None else body
-        async with self.open(api, body, path=path, **headers) as response:
+        async with self.open(api, body, path=path, told=told) as response:
             return Answer(api, response.status, response.headers, await response.read())
 
     @contextlib.asynccontextmanager
     async def open(
-        self, api: Api, body: Any = None, *, path: str = "", **headers: str
+        self,
+        api: Api,
+        body: Any = None,
+        *,
+        path: str = "",
+        told: dict[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Ask, and read as much of the answer as is wanted."""
         url = f"http://127.0.0.1:{self.port}{path or PATHS[api]}"
         data = body if isinstance(body, bytes) else json.dumps(body or asked(api, stream=True))
-        told = {name.replace("_", "-"): value for name, value in headers.items()}
         async with self.client.post(url, data=data, headers=told) as response:
             yield response
 
@@ -293,13 +304,26 @@ class Gate:
         made = socket.socket()
         if receive_bytes is not None:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        made.setblocking(False)  # noqa: FBT003 - socket's own signature
+        made.setblocking(False)
         return made
 
     @property
     def lines(self) -> list[dict[str, Any]]:
         """What was logged, so far."""
         return [json.loads(line) for line in self.logged.getvalue().splitlines()]
+
+
+async def _until(so: Callable[[], bool]) -> None:
+    """Wait for what nobody tells of."""
+    async with asyncio.timeout(WAIT_S):
+        while not so():  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(0.001)
+
+
+def _descriptors() -> int:
+    """Count what the process has open, where that can be seen."""
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.exists() else 0
 
 
 def within(test: Coroutine[Any, Any, None]) -> None:

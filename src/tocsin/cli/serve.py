@@ -15,6 +15,7 @@ from tocsin.limits import WORKERS_MAX
 if TYPE_CHECKING:  # the gateway is loaded where it runs: in this process, or in its workers
     from aiohttp import web
 
+    from tocsin.gateway.door import Door
     from tocsin.gateway.site import Site
     from tocsin.gateway.surroundings import Surroundings
 
@@ -65,28 +66,20 @@ def command(config: str | None, host: str | None, port: int | None, workers: int
     """
     if demo == (config is not None):
         raise click.UsageError("give either a configuration or --demo")
-    where = _where(metrics)
     with _extra():
-        if config is None:
-            from tocsin.cli.serve_demo import demo as show
+        from tocsin.gateway.door import Door
 
-            sys.exit(show(0 if port is None else port, once=once, speed=speed))
-        serve = _one if workers == 1 else _several
-        sys.exit(serve(config, host, port, where, workers))
+        door = Door(host=host, port=port, metrics=_where(metrics), workers=workers, ready=_announce)
+        sys.exit(_one(config, door) if workers == 1 else _several(config, door))
 
 
-def _one(
-    config: str, host: str | None, port: int | None, metrics: tuple[str, int] | None, _: int
-) -> int:
-    from tocsin.gateway.server import Door, serve
+def _one(config: str, door: Door) -> int:
+    from tocsin.gateway.server import serve
 
-    door = Door(host=host, port=port, metrics=metrics, ready=_announce)
     return serve(lambda: _load(config), _make_app, door)
 
 
-def _several(
-    config: str, host: str | None, port: int | None, metrics: tuple[str, int] | None, workers: int
-) -> int:
+def _several(config: str, door: Door) -> int:
     from tocsin.gateway.config_file import read
     from tocsin.gateway.several import serve_several
 
@@ -94,19 +87,17 @@ def _several(
     return serve_several(
         lambda: _load(config),
         _make_app,
-        workers=workers,
-        host=said.listen.host if host is None else host,
-        port=said.listen.port if port is None else port,
-        metrics=metrics,
+        door,
+        host=said.listen.host if door.host is None else door.host,
+        port=said.listen.port if door.port is None else door.port,
         drain_ms=said.limits.drain_ms,
-        ready=_announce,
     )
 
 
-def _load(config: str) -> Site:
+def _load(config: str, host: str | None) -> Site:
     from tocsin.gateway.building import load
 
-    return load(config)
+    return load(config, host=host)
 
 
 def _make_app(around: Surroundings) -> web.Application:

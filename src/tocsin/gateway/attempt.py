@@ -210,7 +210,10 @@ class Attempt:
             The answer, where the upstream says that the request is wrong, and nothing was sent yet.
         """
         job, upstream, guarded = self._job, self._upstream, self._guarded
-        body = _json({**job.asked.body, "model": self._model})
+        try:
+            body = _json({**job.asked.body, "model": self._model})
+        except RecursionError:
+            return Refuse(kind="bad_request", message="the body is nested too deeply")
         sent = headers.for_upstream(
             upstream, job.codec.api, job.request.headers, stream=job.asked.stream
         )

@@ -122,12 +122,16 @@ class Connection(web.RequestHandler):
         if between and data and not self._head(data):
             self._leave("unreadable", _UNREADABLE)
             return
+        payload = self._messages[-1][1] if self._messages else self._payload
         before = self._request_count
         super().data_received(data)
-        ahead = self._request_count - before - (1 if between else 0)
-        if self._request_count > before:
-            self._since_s, self._line = None, bytearray()
-        if ahead > 0:
+        came = self._request_count - before
+        if came == 0:
+            return
+        self._since_s, self._line = None, bytearray()
+        if not between and payload is not None and not payload.is_eof():
+            self._leave("unreadable", b"")  # no request comes within a body: it is broken
+        elif ahead := came - between:
             for _ in range(ahead):
                 self._messages.pop()
             self._said("ahead")

@@ -20,6 +20,7 @@ from tocsin.guarding.receipt import Who
 from tocsin.guarding.response import Guarded
 from tocsin.stream.codec import Codec, Made
 from tocsin.stream.events import Api, Asked
+from tocsin.stream.shapes import identifier
 
 _PREFIX: dict[Api, str] = {"chat": "chatcmpl-", "responses": "resp_", "messages": "msg_"}
 
@@ -116,7 +117,7 @@ class Job:
             tenant=self.tenant.name,
             route=route,
             api=self.codec.api,
-            model=model or self.asked.model,
+            model=identifier(model or self.asked.model),
             upstream=upstream,
             conversation=conversation,
             asked_at=_utc(self.asked_at),

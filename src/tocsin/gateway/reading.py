@@ -31,12 +31,13 @@ async def read_asked(
         return raw
     try:
         body = _decode(raw)
+        if isinstance(body, dict):
+            fields: dict[str, Any] = body
+            asked = codec.read_request(fields)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return Refuse(kind="bad_request", message="the body is no JSON that can be read")
     if not isinstance(body, dict):
         return Refuse(kind="bad_request", message="the body has to be a JSON object")
-    fields: dict[str, Any] = body
-    asked = codec.read_request(fields)
     if isinstance(asked, Refused):
         return Refuse(kind="bad_request", message=asked.message, param=asked.param)
     return asked

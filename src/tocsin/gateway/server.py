@@ -12,13 +12,13 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
 from tocsin.errors import InputError
 from tocsin.gateway.connections import Closed, Connections
+from tocsin.gateway.door import Door
 from tocsin.gateway.doorstep import Doorstep, Shed
 from tocsin.gateway.lag import Lag
 from tocsin.gateway.listening import address, bound, connections_max
@@ -30,37 +30,12 @@ from tocsin.gateway.site import Site
 from tocsin.gateway.surroundings import Live, MakeApp, Surroundings
 from tocsin.limits import (
     ENDING_MS_MAX,
-    LAG_MS_MAX,
     LAG_TICK_MS,
     LISTEN_BACKLOG,
 )
 
 _SWEEP_S_MAX = 1.0
 _SWEEPS_IN_TIME = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Door:
-    """How a process is reached, and what it is told by whoever started it.
-
-    Args:
-        host, port: instead of the configuration's; None for those.
-        metrics: host and port for `/metrics`, of the operator alone; None for no such door.
-        workers: processes that share the port and the limit of streams.
-        shared: other processes listen on the same ports.
-        ready: called once, when the process listens, with where: its address and that of metrics.
-        lifeline: a descriptor that ends when the process that started this one does.
-        log: where lines go; standard error where None.
-    """
-
-    host: str | None = None
-    port: int | None = None
-    metrics: tuple[str, int] | None = None
-    workers: int = 1
-    shared: bool = False
-    ready: Callable[[str, str], None] | None = None
-    lifeline: int | None = None
-    log: Log | None = None
 
 
 def serve(load: Callable[[], Site], make_app: MakeApp, door: Door) -> int:
@@ -202,7 +177,7 @@ class _Process:
     def _not_ready(self) -> str:
         if self._draining.begun:
             return "draining"
-        return "slow" if self._lag.ms > LAG_MS_MAX else ""
+        return "slow" if self._lag.ms > self._door.lag_ms_max else ""
 
     def _shed(self, under_way: int) -> Shed | None:
         if self._draining.begun:
@@ -210,7 +185,7 @@ class _Process:
         workers = self._door.workers
         if under_way >= -(-self._live.site.streams_max // workers):
             return "streams_max"
-        return "lag" if self._lag.ms > LAG_MS_MAX else None
+        return "lag" if self._lag.ms > self._door.lag_ms_max else None
 
     async def _tick(self) -> None:
         """Look at the clock and at the connections: the one ticker of the process."""

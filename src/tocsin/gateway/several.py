@@ -8,12 +8,14 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from tocsin.errors import TocsinError
+from tocsin.gateway.door import Door
 from tocsin.gateway.listening import address, reserved
 from tocsin.gateway.workers import Supervisor
 from tocsin.limits import ENDING_MS_MAX, WORKER_STOP_MS_MAX
@@ -24,25 +26,16 @@ if TYPE_CHECKING:  # what a worker needs is heavy, and the supervisor does witho
 
 
 def serve_several(
-    load: Callable[[], Site],
-    make_app: MakeApp,
-    *,
-    workers: int,
-    host: str,
-    port: int,
-    metrics: tuple[str, int] | None,
-    drain_ms: int,
-    ready: Callable[[str, str], None],
+    load: Callable[[], Site], make_app: MakeApp, door: Door, *, host: str, port: int, drain_ms: int
 ) -> int:
     """Serve in several processes until told to stop.
 
     Args:
         load, make_app: called in each worker; they should import what is heavy by themselves.
-        workers: how many.
-        host, port: where to listen; port 0 lets the system pick one.
-        metrics: host and port for `/metrics`, where any worker answers for all of them; or None.
+        door: how the fleet is reached. Any worker answers for the metrics of all.
+        host, port: where to listen, since the configuration is not at hand here; port 0 lets the
+            system pick one.
         drain_ms: how long open responses may go on after the order to stop.
-        ready: called when all of them listen, with where, and where metrics are.
 
     Returns:
         Exit status: 0 where all open responses ended.
@@ -52,30 +45,31 @@ def serve_several(
     """
     with contextlib.ExitStack() as stack:
         kept = stack.enter_context(reserved(host, port))
-        where, operating = address(kept), ""
-        port = kept.getsockname()[1]
+        where, operating, metrics = address(kept), "", door.metrics
         if metrics is not None:
             own = stack.enter_context(reserved(*metrics))
             metrics, operating = (metrics[0], own.getsockname()[1]), address(own)
         folder = stack.enter_context(_counters())
+        shared = replace(door, host=host, port=kept.getsockname()[1], metrics=metrics, shared=True)
 
         def work(says_ready: Callable[[], None], lifeline: int) -> int:
-            from tocsin.gateway.server import Door, serve
+            from tocsin.gateway.server import serve
 
-            door = Door(
-                host=host, port=port, metrics=metrics, workers=workers, shared=True,
-                ready=lambda _, __: says_ready(), lifeline=lifeline,
-            )  # fmt: skip
+            own = replace(shared, ready=lambda _, __: says_ready(), lifeline=lifeline)
             try:
-                return serve(load, make_app, door)
+                return serve(load, make_app, own)
             except TocsinError as e:
                 sys.stderr.write(f"error: {e}\n")
                 return 1
 
+        def ready() -> None:
+            if door.ready is not None:
+                door.ready(where, operating)
+
         return Supervisor(
             work,
-            workers,
-            ready=lambda: ready(where, operating),
+            door.workers,
+            ready=ready,
             died=lambda pid: _forget(folder, pid),
             said=_say,
             stop_ms=drain_ms + ENDING_MS_MAX + WORKER_STOP_MS_MAX,

@@ -14,7 +14,7 @@ from tocsin.stream.events import Event, Wrote
 
 def long(events: Iterable[Event]) -> bool:
     """Whether any text is so long that it is cut."""
-    for event in events:  # a generator costs more than all that it looks at
+    for event in events:  # noqa: SIM110 - a generator costs more than all that it looks at
         if type(event) is Wrote and len(event.text) > SLICE_CHARS:
             return True
     return False

@@ -166,10 +166,12 @@ class Call:
 
     async def _refused(self, response: aiohttp.ClientResponse) -> Failed:
         error = b""
-        while isinstance(data := await self.read(), bytes) and data:
-            error += data
-            if len(error) > UPSTREAM_ERROR_BYTES_MAX:
-                break
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._idle_s):
+                while isinstance(data := await self.read(), bytes) and data:
+                    error += data
+                    if len(error) > UPSTREAM_ERROR_BYTES_MAX:
+                        break
         self.close()
         return Failed(
             failure="upstream_refused",

@@ -204,8 +204,7 @@ class Guarded:
             window.parts.append(event.text)
         if self._guard.hold == "optimistic":
             self._outlet.drain(window.lane, out)
-        cells = window.cells()
-        for text, tokens in cells:
+        for text, tokens in window.cells():
             await self._check(window, text, tokens, None, out)
             if self.over:
                 return
@@ -302,6 +301,10 @@ class Guarded:
         running.steps += 1
         channel = outcome.channel
         upto = outcome.upto - self._bases.get(channel, 0)
+        if isinstance(outcome, Score) and not running.admits(outcome.value):
+            outcome = Unknown(
+                reason="out_of_range", step=outcome.step, upto=outcome.upto, channel=channel
+            )
         if isinstance(outcome, Unknown):
             running.unknown += 1
             failure = FROM_UNKNOWN[outcome.reason]
@@ -480,7 +483,7 @@ class Guarded:
         if window.ended or self.over:
             return
         window.ended = True
-        cells = window.cells(final=True) or [("", ())]
+        cells = [*window.cells(final=True)] or [("", ())]
         for at, (text, tokens) in enumerate(cells, 1):
             await self._check(window, text, tokens, ends if at == len(cells) else None, out)
             if self._is_over():

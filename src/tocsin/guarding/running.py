@@ -50,6 +50,10 @@ class Running:
         """Whether it scores steps of such channels."""
         return kind in self.declares.channels
 
+    def admits(self, value: float) -> bool:
+        """Whether a score is a number of the range that the verifier declares."""
+        return self.declares.low <= value <= self.declares.high
+
     def restart(self) -> None:
         """Watch anew after an alarm that was overruled; the first alarm's path is kept."""
         check = self.check

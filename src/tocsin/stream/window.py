@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tocsin.limits import FEED_CHARS
@@ -101,42 +102,45 @@ class Window:
         self._parts.append(text)
         self._fresh.append(text)
 
-    def cells(self, *, final: bool = False) -> list[tuple[str, tuple[Token, ...]]]:
+    def cells(self, *, final: bool = False) -> Iterator[tuple[str, tuple[Token, ...]]]:
         """Give what goes to the checks now: whole cells of the grid; the rest too where `final`.
 
-        Where tokens are known, a cell ends with the token that crosses the grid.
+        `fed` moves on with each cell as it is given, so that what follows from one is the same
+        whether or not others came with it. Where tokens are known, a cell ends with the token that
+        crosses the grid.
         """
         if self.received - self.fed // FEED_CHARS * FEED_CHARS < FEED_CHARS and not final:
-            return []
+            return
         text = self._fresh[0] if len(self._fresh) == 1 else "".join(self._fresh)
-        cells, at = [], 0
-        while (end := self._cell_end()) <= self.received:
-            size = end - self.fed
-            cells.append((text[at : at + size], self._tokens(end)))
-            at += size
+        start = at = self.fed
+        cells = []
+        while (end := self._cell_end(at)) <= self.received:
+            cells.append((end, text[at - start : end - start], self._tokens(at, end)))
+            at = end
+        if final and at < self.received:
+            cells.append((self.received, text[at - start :], self._tokens(at, self.received)))
+            at = self.received
+        self._fresh = [text[at - start :]] if at < self.received else []
+        for end, cell, tokens in cells:
             self.fed = end
-        if final and self.fed < self.received:
-            cells.append((text[at:], self._tokens(self.received)))
-            self.fed, at = self.received, len(text)
-        self._fresh = [text[at:]] if at < len(text) else []
-        return cells
+            yield cell, tokens
 
-    def _cell_end(self) -> int:
-        end = (self.fed // FEED_CHARS + 1) * FEED_CHARS
-        if self._tokens_upto > self.fed:
+    def _cell_end(self, start: int) -> int:
+        end = (start // FEED_CHARS + 1) * FEED_CHARS
+        if self._tokens_upto > start:
             for upto, _ in self._tokens_to_feed:
                 if upto >= end:
                     return upto
         return end
 
-    def _tokens(self, end: int) -> tuple[Token, ...]:
+    def _tokens(self, start: int, end: int) -> tuple[Token, ...]:
         """Take the tokens of a cell; none where some of its text has none."""
         if not self._tokens_to_feed:
             return ()
         taken = []
         while self._tokens_to_feed and self._tokens_to_feed[0][0] <= end:
             taken.append(self._tokens_to_feed.popleft()[1])
-        return tuple(taken) if sum(len(t.text) for t in taken) == end - self.fed else ()
+        return tuple(taken) if sum(len(t.text) for t in taken) == end - start else ()
 
     def mark(self, start: int, end: int, marker: str) -> bool:
         """Mask a place; places that overlap become one, under the marker of the first.
@@ -199,15 +203,14 @@ class Window:
         return text
 
     def _whole_tokens(self, upto: int) -> int:
-        """Go back to the end of a token, where tokens are known."""
+        """Go back to where a token begins, from within it; not all text needs to have tokens."""
         if upto >= self._tokens_upto:
             return upto
-        whole = self.released
-        for end, _ in self._tokens_to_show:
-            if end > upto:
-                break
-            whole = end
-        return whole
+        for end, token in self._tokens_to_show:
+            if end >= upto:
+                start = end - len(token.text)
+                return upto if end == upto or start >= upto else max(start, self.released)
+        return upto
 
     def _take(self, stop: int) -> str:
         taken, left = [], stop - self.released

@@ -26,7 +26,7 @@ def events(reply: Reply, wanted: Wanted) -> Iterator[tuple[str, Any, bool]]:
     one = reply.choices[0]
     spent, made = usage(reply, wanted)
     opened = _message(reply, wanted) | {"content": [], "stop_reason": None}
-    opened["usage"] = {"input_tokens": spent, "output_tokens": 1}
+    opened["usage"] = _usage(spent, 1)
     yield told("message_start", message=opened)
     for index, (block, field, delta_type, text) in enumerate(_blocks(one)):
         yield told("content_block_start", index=index, content_block=block)
@@ -74,13 +74,14 @@ def _blocks(one: Choice) -> Iterator[tuple[dict[str, Any], str, str, Text]]:
         yield block, "thinking", "thinking_delta", one.reasoning
     for text in (one.text, one.refusal):
         if text:
-            yield {"type": "text", "text": ""}, "text", "text_delta", text
+            yield {"type": "text", "text": "", "citations": None}, "text", "text_delta", text
     for number, call in enumerate(one.calls):
         call_block: dict[str, Any] = {
             "type": "tool_use",
             "id": call.id or f"toolu_{number}",
             "name": call.name,
             "input": {},
+            "caller": {"type": "direct"},
         }
         yield call_block, "partial_json", "input_json_delta", call.arguments
 
@@ -93,7 +94,23 @@ def _message(reply: Reply, wanted: Wanted) -> dict[str, Any]:
         "role": "assistant",
         "model": wanted.model,
         "stop_sequence": None,
-        "usage": {"input_tokens": spent, "output_tokens": made},
+        "stop_details": None,
+        "container": None,
+        "usage": _usage(spent, made),
+    }
+
+
+def _usage(spent: int, made: int) -> dict[str, Any]:
+    return {
+        "cache_creation": None,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 0,
+        "inference_geo": None,
+        "input_tokens": spent,
+        "output_tokens": made,
+        "output_tokens_details": None,
+        "server_tool_use": None,
+        "service_tier": "standard",
     }
 
 

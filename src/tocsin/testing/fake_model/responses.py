@@ -29,6 +29,31 @@ _EMPTY: dict[str, dict[str, Any]] = {
 }
 """What an item has as it begins."""
 
+_REPEATED: dict[str, Any] = {
+    "background": False,
+    "frequency_penalty": 0.0,
+    "instructions": None,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "presence_penalty": 0.0,
+    "previous_response_id": None,
+    "prompt_cache_key": None,
+    "reasoning": {"effort": None, "summary": None},
+    "safety_identifier": None,
+    "service_tier": "default",
+    "store": True,
+    "temperature": 1.0,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "auto",
+    "tools": [],
+    "top_logprobs": 0,
+    "top_p": 1.0,
+    "truncation": "disabled",
+}
+"""What a response repeats of a request that asked for nothing in particular."""
+
 _Told = tuple[str, dict[str, Any], bool]
 
 
@@ -119,7 +144,7 @@ def _response(
     spent, made = usage(reply, wanted)
     told = {
         "input_tokens": spent,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": made,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": spent + made,
@@ -131,16 +156,11 @@ def _response(
         "status": status,
         "error": None,
         "incomplete_details": incomplete,
-        "instructions": None,
-        "metadata": {},
+        "completed_at": _CREATED_S + 1 if status == "completed" else None,
         "model": wanted.model,
         "output": output,
-        "parallel_tool_calls": True,
-        "temperature": 1.0,
-        "tool_choice": "auto",
-        "tools": [],
-        "top_p": 1.0,
         "usage": None if status == "in_progress" else told,
+        **_REPEATED,
     }
 
 
