@@ -18,7 +18,7 @@ from fuzz.spoiling import places, spoil
 FOLDER = Path(__file__).parent.parent / "fuzz"
 NOT_TARGETS = {"__init__", "__main__", "answers", "dice", "laws", "spoiling"}
 TARGETS = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in NOT_TARGETS)
-RUNS = 300
+RUNS = 400
 LENGTH_MAX = 96
 
 

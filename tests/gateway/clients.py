@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import ssl
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from typing import Any
 
 import anthropic
 import openai
+import pytest
 from gateway.processes import Process
 from openai.lib.streaming.chat import ChatCompletionStreamState
 
-from tocsin.testing.fake_model import FakeModel
+from tocsin.testing.fake_model import Call, Choice, FakeModel, Reply
 
 KEY = "sk-clients-0123456789"
 ONE_KEY = "sk-one-at-a-time-0123456789"
@@ -30,6 +32,31 @@ STRAY = ("OPENAI_", "ANTHROPIC_", "LANGCHAIN_", "LANGSMITH_")
 """How names in the environment begin that would change what the clients do."""
 
 SAY: Any = [{"role": "user", "content": "How is the sea?"}]
+EMAIL = "anna.smith@example.com"
+TALK = Reply(choices=(Choice(text="It is a fine day 😀, and the sea is calm. Grüße!"),))
+LEAK = Reply(choices=(Choice(text=f"It is calm. Write to {EMAIL} about the sea, or do not."),))
+CALLS = Reply(
+    choices=(
+        Choice(
+            text="Let me look.",
+            calls=(
+                Call(name="weather", arguments='{"city": "Kiel"}'),
+                Call(name="weather", arguments='{"city": "Köln"}'),
+            ),
+        ),
+    )
+)
+SCHEMA: Any = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+TOOLS: dict[str, Any] = {
+    "chat": {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}},
+    "responses": {"type": "function", "name": "weather", "parameters": SCHEMA, "strict": False},
+    "messages": {"name": "weather", "input_schema": SCHEMA},
+}
 _FINDINGS = {"verifier": "patterns", "findings": {"*": "halt"}}
 _HARM = {"verifier": "linear:harmful_answer", "alarm_below": 0.0001}
 
@@ -99,22 +126,33 @@ def running(folder: Path) -> Iterator[World]:
 # --------------------------------------------------------------------------------------- clients
 
 
+_TLS = ssl.create_default_context()
+"""Reading the certificates takes longer than a test, and none of them is needed."""
+
+
 def of_openai(url: str, **more: Any) -> openai.OpenAI:
     """The official client."""
-    return openai.OpenAI(**{"api_key": KEY, "base_url": f"{url}/v1", "max_retries": 0, **more})
+    http = openai.DefaultHttpxClient(verify=_TLS)
+    known = {"api_key": KEY, "base_url": f"{url}/v1", "max_retries": 0, "http_client": http}
+    return openai.OpenAI(**{**known, **more})
 
 
-def of_openai_async(url: str) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(api_key=KEY, base_url=f"{url}/v1", max_retries=0)
+def of_openai_async(url: str, **more: Any) -> openai.AsyncOpenAI:
+    http = openai.DefaultAsyncHttpxClient(verify=_TLS)
+    known = {"api_key": KEY, "base_url": f"{url}/v1", "max_retries": 0, "http_client": http}
+    return openai.AsyncOpenAI(**{**known, **more})
 
 
 def of_anthropic(url: str, **more: Any) -> anthropic.Anthropic:
     """The official client."""
-    return anthropic.Anthropic(**{"api_key": KEY, "base_url": url, "max_retries": 0, **more})
+    http = anthropic.DefaultHttpxClient(verify=_TLS)
+    known = {"api_key": KEY, "base_url": url, "max_retries": 0, "http_client": http}
+    return anthropic.Anthropic(**{**known, **more})
 
 
 def of_anthropic_async(url: str) -> anthropic.AsyncAnthropic:
-    return anthropic.AsyncAnthropic(api_key=KEY, base_url=url, max_retries=0)
+    http = anthropic.DefaultAsyncHttpxClient(verify=_TLS)
+    return anthropic.AsyncAnthropic(api_key=KEY, base_url=url, max_retries=0, http_client=http)
 
 
 Way = Callable[..., Any]
@@ -188,7 +226,7 @@ def responses(url: str, **asked: Any) -> Any:
 def responses_events(url: str, **asked: Any) -> Any:
     """Ask for events; the last one has the whole response."""
     with of_openai(url) as api, api.responses.create(**_responses(asked), stream=True) as events:
-        return list(events)[-1].response  # type: ignore[union-attr]
+        return list(events)[-1].response
 
 
 def responses_helper(url: str, **asked: Any) -> Any:
@@ -255,3 +293,9 @@ WAYS: Mapping[str, tuple[Way, ...]] = {
     ),
 }  # fmt: skip
 """The ways to ask, by API."""
+
+
+def each_way(*apis: str) -> pytest.MarkDecorator:
+    """Run a test for each way to ask, with the name of the API."""
+    ways = [(api, way) for api in apis for way in WAYS[api]]
+    return pytest.mark.parametrize(("api", "way"), ways, ids=[way.__name__ for _, way in ways])

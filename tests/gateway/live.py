@@ -23,7 +23,7 @@ from tocsin.gateway.site import Site
 from tocsin.gateway.surroundings import Surroundings
 from tocsin.testing.fake_model import FakeModel
 
-WAIT_S = 20.0
+WAIT_S = 10.0
 """Longest wait for what has to happen."""
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 """Longest wait for what has to happen."""
 
 PROGRAM = Path(__file__).with_name("stub_gateway.py")

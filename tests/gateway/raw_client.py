@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self, cast
 
-WAIT_S = 20.0
+WAIT_S = 10.0
 PATHS = {"chat": "/chat/completions", "responses": "/responses", "messages": "/messages"}
 
 Place = tuple[Any, ...]

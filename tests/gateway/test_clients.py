@@ -1,53 +1,32 @@
-"""The promise: the official clients work as if no gateway were there, until it has to act.
+"""The promise: where nothing is found, the official clients work as if no gateway were there.
 
 Nothing is simulated but the model: the program is run, and the clients speak to it over sockets.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import anthropic
-import openai
 import pytest
 from gateway.clients import (
+    CALLS,
     KEY,
     MODEL,
-    ONE_KEY,
     SAY,
-    WAYS,
+    TALK,
+    TOOLS,
     Way,
     World,
+    each_way,
     of_anthropic,
     of_openai,
-    running,
 )
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, SecretStr
 
-from tocsin.testing.fake_model import Call, Choice, Fault, Reply
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with running(tmp_path_factory.mktemp("clients")) as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def _silent(world: World) -> None:
-    """What one test scripts is not said to another."""
-    world.fake.always(Reply())
-
-
-def each_way(*apis: str) -> pytest.MarkDecorator:
-    """Run a test for each way to ask, with the name of the API."""
-    ways = [(api, way) for api in apis for way in WAYS[api]]
-    return pytest.mark.parametrize(("api", "way"), ways, ids=[way.__name__ for _, way in ways])
-
+from tocsin.testing.fake_model import Choice, Reply
 
 # ------------------------------------------------------------------------------ nothing is changed
 
@@ -60,42 +39,18 @@ DIFFERENCES: tuple[tuple[str, Callable[[Any], Any], str], ...] = (
     ),
     ("content", lambda told: told or None, "of a mere refusal in chat is null, never empty"),
     ("tools", lambda _: None, "are repeated as the client sent them; the fake repeats none"),
-    ("include", lambda _: None, "is for the request alone"),
 )
 """All that may differ: a field by its name, what is compared of it, and why."""
 
-_NOT_REPEATED = ("text", "top_logprobs", "reasoning")
+_NOT_REPEATED = ("top_logprobs", "reasoning")
 """What a response repeats of its request, as `tools`, and the fake does not."""
 
-TALK = Reply(choices=(Choice(text="It is a fine day 😀, and the sea is calm. Grüße!"),))
 TWO = Reply(choices=(Choice(text="It is a fine day."), Choice(text="The sea is calm.")))
 THOUGHT = Reply(choices=(Choice(reasoning="Let me think of the sea.", text="It is calm."),))
 REFUSED = Reply(choices=(Choice(refusal="I will not say that."),))
 SHORT = Reply(choices=(Choice(text="It was cut off he", finish="length"),))
 FILTERED = Reply(choices=(Choice(text="It was filtered", finish="content_filter"),))
 EMPTY = Reply(choices=(Choice(),))
-CALLS = Reply(
-    choices=(
-        Choice(
-            text="Let me look.",
-            calls=(
-                Call(name="weather", arguments='{"city": "Kiel"}'),
-                Call(name="weather", arguments='{"city": "Köln"}'),
-            ),
-        ),
-    )
-)
-SCHEMA: Any = {
-    "type": "object",
-    "properties": {"city": {"type": "string"}},
-    "required": ["city"],
-    "additionalProperties": False,
-}
-TOOLS: dict[str, Any] = {
-    "chat": {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}},
-    "responses": {"type": "function", "name": "weather", "parameters": SCHEMA, "strict": False},
-    "messages": {"name": "weather", "input_schema": SCHEMA},
-}
 LOGPROBS: dict[str, Any] = {
     "chat": {"logprobs": True, "top_logprobs": 2},
     "responses": {"include": ["message.output_text.logprobs"], "top_logprobs": 2},
@@ -174,12 +129,12 @@ def test_two_choices_are_those_of_the_model(world: World, api: str, way: Way) ->
 
 def test_a_stream_has_usage_only_where_it_is_asked_for(world: World) -> None:
     world.fake.always(TALK)
-    for options, expected in (({"include_usage": True}, [True]), (openai.omit, [])):
-        with of_openai(world.url) as api:
-            chunks = api.chat.completions.create(
-                model=MODEL, messages=SAY, stream=True, stream_options=options
-            )
-            assert expected == [True for chunk in chunks if chunk.usage]
+    ask: Any = {"model": MODEL, "messages": SAY, "stream": True}
+    told = []
+    for more in ({"stream_options": {"include_usage": True}}, {}):
+        with of_openai(world.url) as api, api.chat.completions.create(**ask, **more) as chunks:
+            told.append([chunk.usage.total_tokens for chunk in chunks if chunk.usage])
+    assert told == [[21], []]
 
 
 def test_a_raw_stream_of_messages_is_the_text_of_the_model(world: World) -> None:
@@ -294,230 +249,6 @@ def test_a_tool_loop_in_messages_goes_round(world: World) -> None:
     assert [use.id for use in uses] == [result["tool_use_id"] for result in heard]
 
 
-# --------------------------------------------------------------------------- the gateway has to act
-
-EMAIL = "anna.smith@example.com"
-LEAK = Reply(choices=(Choice(text=f"It is calm. Write to {EMAIL} about the sea, or do not."),))
-LEAKED_CALL = Reply(
-    choices=(Choice(calls=(Call(name="weather", arguments=json.dumps({"city": EMAIL})),)),)
-)
-ENDS = {"chat": "content_filter", "responses": "content_filter", "messages": "refusal"}
-
-
-def text_of(api: str, found: Any) -> str:
-    if api == "chat":
-        return found.choices[0].message.content or ""
-    if api == "responses":
-        return str(found.output_text)
-    return "".join(block.text for block in found.content if block.type == "text")
-
-
-def end_of(api: str, found: Any) -> Any:
-    if api == "chat":
-        return found.choices[0].finish_reason
-    if api == "responses":
-        return found.incomplete_details and found.incomplete_details.reason
-    return found.stop_reason
-
-
-def calls_of(api: str, found: Any) -> list[Any]:
-    if api == "chat":
-        calls = found.choices[0].message.tool_calls or ()
-        return [json.loads(call.function.arguments) for call in calls]
-    if api == "responses":
-        items = [item for item in found.output if item.type == "function_call"]
-        return [json.loads(item.arguments) for item in items]
-    return [block.input for block in found.content if block.type == "tool_use"]
-
-
-@each_way("chat", "responses", "messages")
-def test_what_is_masked_is_a_marker_in_an_answer_like_any_other(
-    world: World, api: str, way: Way
-) -> None:
-    world.fake.always(LEAK)
-    found = way(world.url, model="mask")
-    assert str(LEAK.choices[0].text).replace(EMAIL, "[email]") == text_of(api, found)
-    assert EMAIL not in repr(found)
-    assert end_of(api, found) in {"stop", "end_turn", None}
-
-
-@each_way("chat", "responses", "messages")
-def test_masked_arguments_of_a_tool_are_json(world: World, api: str, way: Way) -> None:
-    world.fake.always(LEAKED_CALL)
-    found = way(world.url, model="mask", tools=[TOOLS[api]])
-    assert calls_of(api, found) == [{"city": "[email]"}]
-
-
-@each_way("chat", "responses", "messages")
-def test_a_block_is_a_filtered_answer_and_not_an_error(world: World, api: str, way: Way) -> None:
-    world.fake.always(LEAK)
-    found = way(world.url, model="halt")
-    assert ENDS[api] == end_of(api, found)
-    assert str(LEAK.choices[0].text).partition(EMAIL)[0].startswith(text_of(api, found))
-    assert EMAIL not in repr(found)
-
-
-@each_way("chat", "responses", "messages")
-def test_a_blocked_tool_call_never_came(world: World, api: str, way: Way) -> None:
-    world.fake.always(LEAKED_CALL)
-    found = way(world.url, model="halt", tools=[TOOLS[api]])
-    assert ([], ENDS[api]) == (calls_of(api, found), end_of(api, found))
-
-
-@each_way("chat", "responses", "messages")
-def test_a_replaced_answer_ends_with_the_policys_words(world: World, api: str, way: Way) -> None:
-    world.fake.always(LEAK)
-    found = way(world.url, model="replace")
-    assert text_of(api, found).endswith("Not this.")
-    assert ENDS[api] == end_of(api, found)
-
-
-@each_way("chat")
-def test_a_block_ends_every_choice(world: World, api: str, way: Way) -> None:
-    world.fake.always(Reply(choices=(Choice(text="It is calm."), LEAK.choices[0])))
-    found = way(world.url, model="halt", n=2)
-    assert [choice.finish_reason for choice in found.choices] == ["content_filter"] * 2
-
-
-def test_a_block_is_not_retried(world: World) -> None:
-    world.fake.always(LEAK)
-    before = len(world.fake.requests)
-    with (
-        of_openai(world.url, max_retries=2) as api,
-        of_anthropic(world.url, max_retries=2) as other,
-    ):
-        api.chat.completions.create(model="halt", messages=SAY)
-        with other.messages.stream(model="halt", max_tokens=9, messages=SAY) as stream:
-            stream.get_final_message()
-    assert len(world.fake.requests) - before == 2
-
-
-# ------------------------------------------------------------------------------------------- errors
-
-
-def raised(world: World, api: str, **asked: Any) -> Any:
-    """What the client raises."""
-    (way, *_) = WAYS[api]
-    with pytest.raises((openai.APIError, anthropic.APIError)) as caught:
-        way(world.url, **asked)
-    return caught.value
-
-
-APIS = ("chat", "responses", "messages")
-each_api = pytest.mark.parametrize("api", APIS)
-
-
-def kind(error: Any) -> tuple[str, int]:
-    return type(error).__name__, error.status_code
-
-
-def test_an_unknown_key_is_an_authentication_error(world: World) -> None:
-    with of_openai(world.url, api_key="sk-other") as api, pytest.raises(openai.AuthenticationError):
-        api.models.list()
-    with (
-        of_anthropic(world.url, api_key="sk-other") as other,
-        pytest.raises(anthropic.AuthenticationError),
-    ):
-        other.messages.create(model=MODEL, max_tokens=9, messages=SAY)
-
-
-@each_api
-def test_an_unknown_model_is_not_found(world: World, api: str) -> None:
-    assert kind(raised(world, api, model="gpt-unknown")) == ("NotFoundError", 404)
-
-
-@each_api
-def test_a_blocked_request_is_a_bad_request_and_no_model_hears_of_it(
-    world: World, api: str
-) -> None:
-    before = len(world.fake.requests)
-    said = {"input": EMAIL} if api == "responses" else {"messages": [SAY[0] | {"content": EMAIL}]}
-    error = raised(world, api, **said)
-    assert kind(error) == ("BadRequestError", 400)
-    assert "safety check" in str(error)
-    assert EMAIL not in str(error)
-    assert before == len(world.fake.requests)
-
-
-@each_api
-def test_an_upstreams_limit_is_a_rate_limit_with_its_retry_after(world: World, api: str) -> None:
-    world.fake.always(Reply(status=429, headers={"Retry-After": "7"}))
-    error = raised(world, api)
-    assert kind(error) == ("RateLimitError", 429)
-    assert error.response.headers["retry-after"] == "7"
-
-
-@each_api
-@pytest.mark.parametrize(("status", "shown"), [(500, 502), (503, 503), (529, 503), (401, 502)])
-def test_an_upstreams_failure_is_a_server_error(
-    world: World, api: str, status: int, shown: int
-) -> None:
-    world.fake.always(Reply(status=status))
-    error = raised(world, api)
-    assert shown == error.status_code
-    assert isinstance(error, openai.InternalServerError | anthropic.InternalServerError)
-    assert "fake error" not in str(error)
-
-
-@each_api
-def test_a_model_that_nobody_serves_is_a_server_error(world: World, api: str) -> None:
-    assert kind(raised(world, api, model="nobody")) == ("InternalServerError", 502)
-
-
-def test_one_request_too_many_is_a_rate_limit(world: World) -> None:
-    fake = world.fake
-    fake.script(Reply(faults=(Fault(kind="hang", after_frames=2),)))
-    ask: Any = {"model": MODEL, "messages": SAY}
-
-    async def test() -> tuple[Any, Any]:
-        async with openai.AsyncOpenAI(
-            api_key=ONE_KEY, base_url=f"{world.url}/v1", max_retries=0
-        ) as api:
-            first = asyncio.create_task(api.chat.completions.create(**ask))
-            await fake.until(held=1)
-            with pytest.raises(openai.RateLimitError) as caught:
-                await api.chat.completions.create(**ask)
-            fake.step()
-            return caught.value, await first
-
-    error, first = asyncio.run(test())
-    assert error.response.headers["retry-after"] == "1"
-    assert first.choices[0].finish_reason == "stop"
-
-
-@pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_waits_no_longer_ends_the_upstream_too(world: World, stream: bool) -> None:
-    gone = world.fake.gone
-    world.fake.always(Reply(faults=(Fault(kind="hang", after_frames=0),)))
-    with of_openai(world.url, timeout=0.3) as api, pytest.raises(openai.APITimeoutError):
-        api.chat.completions.create(model=MODEL, messages=SAY, stream=stream)
-    with of_anthropic(world.url, timeout=0.3) as other, pytest.raises(anthropic.APITimeoutError):
-        other.messages.create(model=MODEL, max_tokens=9, messages=SAY, stream=stream)
-    world.fake.wait(gone=gone + 2, held=0)
-
-
-def test_a_client_that_closes_its_stream_ends_the_upstream_too(world: World) -> None:
-    gone = world.fake.gone
-    endless = Choice(text="The sea is calm, and so it goes on. " * 100)
-    world.fake.always(Reply(choices=(endless,), faults=(Fault(kind="hang", after_frames=400),)))
-    with of_openai(world.url) as api:
-        ask: Any = {"model": MODEL, "messages": SAY, "stream": True}
-        with api.chat.completions.create(**ask) as chunks:
-            assert next(iter(chunks)).choices[0].delta.role == "assistant"
-    world.fake.wait(gone=gone + 1, held=0)
-
-
-@each_way("chat", "responses", "messages")
-def test_an_answer_that_breaks_off_is_an_error(world: World, api: str, way: Way) -> None:
-    long = Choice(text="The sea is calm, and so it goes on. " * 100)
-    for choice, frames in ((Choice(text="It is calm."), 4), (long, 400)):
-        world.fake.always(
-            Reply(choices=(choice,), faults=(Fault(kind="cut", after_frames=frames),))
-        )
-        with pytest.raises((openai.APIError, anthropic.APIError)):
-            way(world.url)
-
-
 # ------------------------------------------------------------------------------- models, frameworks
 
 NAMED = [MODEL, "mask", "halt", "replace", "nobody"]
@@ -529,9 +260,9 @@ def test_models_are_listed_in_the_form_of_each_client(world: World) -> None:
         assert [model.id for model in other.models.list()] == NAMED
 
 
-def langchain(world: World, model: str = MODEL) -> ChatOpenAI:
+def langchain(world: World) -> ChatOpenAI:
     return ChatOpenAI(
-        model=model, base_url=f"{world.url}/v1", api_key=SecretStr(KEY), max_retries=0
+        model=MODEL, base_url=f"{world.url}/v1", api_key=SecretStr(KEY), max_retries=0
     )
 
 
@@ -539,15 +270,9 @@ def test_langchain_streams_what_the_model_said(world: World) -> None:
     world.fake.always(TALK)
     chunks = list(langchain(world).stream("How is the sea?"))
     assert TALK.choices[0].text == "".join(chunk.text for chunk in chunks)
-    world.fake.always(LEAK)
-    (*_, last) = langchain(world, "halt").stream("How is the sea?")
-    assert EMAIL not in repr(last)
 
 
-def test_langchain_calls_tools_and_sees_a_filtered_answer(world: World) -> None:
+def test_langchain_calls_tools(world: World) -> None:
     world.fake.always(CALLS)
     called = langchain(world).bind_tools([TOOLS["chat"]]).invoke("How is the sea?")
     assert [call["args"] for call in called.tool_calls] == [{"city": "Kiel"}, {"city": "Köln"}]
-    world.fake.always(LEAK)
-    found = langchain(world, "halt").invoke("How is the sea?")
-    assert found.response_metadata["finish_reason"] == "content_filter"

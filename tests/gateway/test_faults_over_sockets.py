@@ -218,7 +218,7 @@ def test_a_client_that_leaves_while_a_verifier_hangs_takes_the_upstream_with_it(
             await eventually(lambda: hanging.hanging == 0, "the verifier still hangs")
 
     # More comes than the gateway reads meanwhile, so that the upstream is not through.
-    reply = said(f"{SAYS}{BREAK} {SAYS}", Fault(kind="endless", after_frames=30))
+    reply = said(f"{SAYS}{BREAK} {SAYS}", Fault(kind="endless", after_frames=18))
     run(work, unless_warm(reply), loop=loop, checks=(scored("waits", Waiting(), 20_000),))
 
 
@@ -230,8 +230,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "cut": {"kind": "cut"},
     "half_close": {"kind": "half_close"},
     "unfinished": {"kind": "unfinished"},
-    "garbage": {"kind": "garbage"},
-    "no json": {"kind": "garbage", "data": b'data: {"a": \n\n'},
+    "noise": {"kind": "garbage"},  # a line that is no field: readers of events skip it
+    "garbage": {"kind": "garbage", "data": b'data: {"a": \n\n'},
     "babble": {"kind": "babble"},
 }
 
@@ -274,7 +274,7 @@ def test_an_upstream_that_breaks_behind_any_frame_leaves_one_valid_end(api: str,
             assert note["failure"].startswith("upstream_")
             assert note["released"] == len(text)
             stopped += 1
-        assert stopped > 5
+        assert (stopped == 0) == (kind == "noise")
         ended = made.live.witness.of("ended")
         assert len(ended) == whole + 2
 
@@ -318,7 +318,7 @@ def test_a_verifier_that_hangs_is_bridged_with_comments_and_the_upstream_waits()
             await made.fake.until(lambda e=exchange: e.gone_s is not None)  # type: ignore[misc]
             await wire.ended()
 
-    reply = said(f"{SAYS}{BREAK} {SAYS}", Fault(kind="endless", after_frames=30))
+    reply = said(f"{SAYS}{BREAK} {SAYS}", Fault(kind="endless", after_frames=18))
     run(
         work,
         unless_warm(reply),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from guarded_streams import literal_rules
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guarded_streams import literal_rules
 from tocsin.gateway.headers import for_upstream, key_of
 from tocsin.gateway.input_check import texts
 from tocsin.gateway.models import names
@@ -44,7 +44,7 @@ def test_slices_never_cut_a_token(sizes: list[int]) -> None:
 
 
 def test_a_verifier_on_threads_is_the_same_verifier() -> None:
-    check_verifier(Threaded(literal_rules()), ["All is well. SEVEN-7-GATES are open.", ""])
+    check_verifier(Threaded(literal_rules()))
 
 
 def test_all_texts_of_a_request_are_checked_in_few_channels() -> None:

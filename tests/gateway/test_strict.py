@@ -126,6 +126,7 @@ def test_what_we_take_means_the_same_to_others() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)
 def test_what_we_take_means_the_same_to_others_in_200_000_requests() -> None:
     counts = asyncio.run(compared(range(4_000, 204_000)))
     assert counts["requests"] == 200_000

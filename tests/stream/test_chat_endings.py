@@ -257,3 +257,9 @@ def test_a_body_that_cannot_be_read_is_broken(raw: bytes, reason: str) -> None:
 )
 def test_the_code_of_an_error_is_told_by_its_shape(raw: bytes, code: str) -> None:
     assert code == CODEC.error_code(raw)
+
+
+def test_nothing_of_a_choice_comes_after_it_has_stopped() -> None:
+    late = {"content": "more", "tool_calls": [{"index": 0, "function": {"name": "not_offered"}}]}
+    events = read(stream(chunk(content="a"), STOP, chunk(**late)))
+    assert [type(e) for e in events] == [Opened, Wrote, Stopped, Broken]

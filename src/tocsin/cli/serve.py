@@ -66,17 +66,22 @@ def command(config: str | None, host: str | None, port: int | None, workers: int
     """
     if demo == (config is not None):
         raise click.UsageError("give either a configuration or --demo")
+    where = _where(metrics)
     with _extra():
+        if config is None:
+            from tocsin.cli.serve_demo import demo as show
+
+            sys.exit(show(0 if port is None else port, once=once, speed=speed))
         from tocsin.gateway.door import Door
 
-        door = Door(host=host, port=port, metrics=_where(metrics), workers=workers, ready=_announce)
+        door = Door(host=host, port=port, metrics=where, workers=workers, ready=_announce)
         sys.exit(_one(config, door) if workers == 1 else _several(config, door))
 
 
 def _one(config: str, door: Door) -> int:
     from tocsin.gateway.server import serve
 
-    return serve(lambda: _load(config), _make_app, door)
+    return serve(lambda: _load(config, door.host), _make_app, door)
 
 
 def _several(config: str, door: Door) -> int:
@@ -85,7 +90,7 @@ def _several(config: str, door: Door) -> int:
 
     said, _ = read(config)
     return serve_several(
-        lambda: _load(config),
+        lambda: _load(config, door.host),
         _make_app,
         door,
         host=said.listen.host if door.host is None else door.host,

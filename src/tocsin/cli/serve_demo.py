@@ -84,8 +84,9 @@ def demo(
     """
     from tocsin.gateway.app import make_app
     from tocsin.gateway.building import load
+    from tocsin.gateway.door import Door
     from tocsin.gateway.log import Log
-    from tocsin.gateway.server import Door, serve
+    from tocsin.gateway.server import serve
     from tocsin.testing.fake_model import FakeModel
     from tocsin.testing.recordings import replayed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tocsin.gateway.log import Log
 from tocsin.limits import LAG_MS_MAX
 
 
@@ -19,6 +20,7 @@ class Door:
         shared: other processes listen on the same ports.
         ready: called once, when the process listens, with where: its address and that of metrics.
         lifeline: a descriptor that ends when the process that started this one does.
+        lag_ms_max: a loop that is later than this takes no new requests.
         log: where lines go; standard error where None.
     """
 

@@ -280,12 +280,11 @@ class Reader:
             reader = self._choices[choice.index] = _ChoiceReader(choice.index)
         said = choice.message if self._whole else choice.delta
         if said is not None:
-            before = len(out)
-            reader.read(said, choice.logprobs, out)
+            more: list[Event] = [] if reader.stopped else out
+            reader.read(said, choice.logprobs, more)
             for call in said.tool_calls or ():
-                self._call(reader, call, out)
-            if reader.stopped and (len(out) > before or said.tool_calls):
-                del out[before:]
+                self._call(reader, call, more)
+            if reader.stopped and (more or said.tool_calls):
                 raise _Unreadable("garbage", "a choice went on after it had stopped")
         reason = choice.finish_reason
         if self._whole:

@@ -369,7 +369,9 @@ class FakeModel:
         if not connection.full:
             return
         try:
-            await asyncio.wait_for(connection.drain(), STALLED_S)
+            # `wait_for` may lose a cancellation that comes together with what it waits for.
+            async with asyncio.timeout(STALLED_S):
+                await connection.drain()
         except TimeoutError:
             self.stalled += 1
             self._changed()
