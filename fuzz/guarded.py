@@ -17,6 +17,7 @@ from fuzz.laws import merged
 from tocsin.guarding.plan import Check, Guard, Verdict
 from tocsin.guarding.receipt import Who
 from tocsin.guarding.response import Guarded
+from tocsin.limits import FEED_CHARS
 from tocsin.model import Channel, Context, Intervention, Token
 from tocsin.stream.events import (
     Began,
@@ -33,8 +34,8 @@ from tocsin.stream.events import (
 
 _TEXTS = (
     FORBIDDEN, FORBIDDEN[:6], FORBIDDEN[6:], FORBIDDEN[:-1], FORBIDDEN[-1], "S" * 40, "é😀",
-    "The gates were seven, and none was ever shut. ", "x", "xyz", " ", "x" * 31, "x" * 32, "\n",
-    "x" * 33, "bad", "-7-", '{"a": "', '"}', "\x00", "Where were you? ", FORBIDDEN * 2,
+    "The gates were seven, and none was ever shut. ", "x", "xyz", " ", "x" * (FEED_CHARS - 1), "x" * FEED_CHARS, "\n",
+    "x" * (FEED_CHARS + 1), "bad", "-7-", '{"a": "', '"}', "\x00", "Where were you? ", FORBIDDEN * 2,
 )  # fmt: skip
 _CHANNELS = (
     Channel(), Channel("refusal"), Channel("reasoning"), Channel("reasoning", 0, 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 import msgspec
 from guarded_streams import Doors, now
+from reference import sse as standard
 
 from fuzz.answers import Texts
 from fuzz.dice import Dice, cut
@@ -31,6 +33,7 @@ from tocsin.stream.events import (
     Stopped,
     Wrote,
 )
+from tocsin.stream.utf16 import decode_json
 
 MADE = Made(id="made-1", created_s=1)
 SHAPE = re.compile(r"[A-Za-z0-9_.:/@+=-]*")
@@ -59,6 +62,7 @@ def check_stream(
     if said is not None and isinstance(events[-1], Done):
         assert said == client(codec, events)[0]
     check_order(events, request, len(raw))
+    check_order(taken(codec, request, raw), request, len(raw))
     check_written(codec, request, events, dice)
 
 
@@ -84,6 +88,18 @@ def decoded(codec: Codec, request: Asked, pieces: Iterable[bytes]) -> list[Event
     assert decoder.feed(b'data: {"type": "error"}\n\n') == []
     assert decoder.close() == []
     return events
+
+
+def taken(codec: Codec, request: Asked, raw: bytes) -> list[Event]:
+    """Decode the frames of a stream one by one, as an SDK would hand them over."""
+    decoder = codec.decoder(request)
+    events: list[Event] = []
+    for _, payload in standard.events(raw):
+        with contextlib.suppress(msgspec.DecodeError):
+            frame = decode_json(payload)
+            if isinstance(frame, dict):
+                events += decoder.take(frame)
+    return events + decoder.close()
 
 
 def merged(events: Iterable[Event]) -> list[Any]:

@@ -232,9 +232,9 @@ TOP_TOKENS_MAX: int = 20
 
 # ------------------------------------------------------------------------------ guarded responses
 
-FEED_CHARS: int = 32
+FEED_CHARS: int = 48
 """Characters of a channel that are checked together. The grid is fixed to the text, so that chunks
-change nothing; eight tokens share the cost of one look."""
+change nothing; a dozen tokens share the cost of one look, and the reader gets them at once."""
 
 HELD_CHARS_MAX: int = 4_194_304
 """Most characters of one response that wait to be shown: the longest answers of today's models have

@@ -46,10 +46,10 @@ class Wire(asyncio.Protocol):
         self.lost = True
         self._changed.set()
 
-    async def until(self, seen: Callable[[bytes], bool]) -> None:
+    async def until(self, seen: Callable[[bytearray], bool]) -> None:
         """Wait until the bytes are as wanted."""
         async with asyncio.timeout(WAIT_S):
-            while not seen(bytes(self.data)):
+            while not seen(self.data):
                 assert not self.lost, bytes(self.data[-500:])
                 self._changed.clear()
                 await self._changed.wait()
@@ -64,7 +64,7 @@ class Wire(asyncio.Protocol):
     async def answer(self) -> Answer:
         """Wait for a whole answer."""
         await self.until(lambda raw: Answer.of(raw).whole)
-        return Answer.of(bytes(self.data))
+        return Answer.of(self.data)
 
     def reset(self) -> None:
         """Leave with a reset."""
@@ -150,7 +150,8 @@ class Answer:
     whole: bool = False
 
     @classmethod
-    def of(cls, raw: bytes) -> Self:
+    def of(cls, data: bytes | bytearray) -> Self:
+        raw = bytes(data)
         made = cls(raw)
         head, found, rest = raw.partition(b"\r\n\r\n")
         if not found:

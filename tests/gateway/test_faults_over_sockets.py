@@ -169,7 +169,7 @@ def test_a_client_that_leaves_after_any_chunk_takes_the_upstream_with_it(
 async def _frames_of(made: Stage, api: str) -> int:
     """Count the frames of the whole answer, which is read to its end."""
     wire = await begin(made, api)
-    while not Answer.of(bytes(wire.data)).whole:
+    while not Answer.of(wire.data).whole:
         made.fake.step()
         await asyncio.sleep(0)
     frames = made.fake.requests[1].frames
@@ -306,6 +306,7 @@ def test_a_verifier_that_hangs_is_bridged_with_comments_and_the_upstream_waits()
             waiting.gate.clear()
             wire = await begin(made, api)
             await made.fake.until(stalled=1)
+            assert waiting.hanging == 1
             exchange = made.fake.requests[-1]
             taken = exchange.accepted_bytes
             seen = wire.data.count(b": keep-alive")
@@ -313,7 +314,7 @@ def test_a_verifier_that_hangs_is_bridged_with_comments_and_the_upstream_waits()
             assert exchange.accepted_bytes == taken
             assert BREAK.encode() not in wire.data
             waiting.gate.set()
-            await wire.until(lambda raw: raw.count(b"so they") > 3)
+            await wire.until(lambda raw: len(raw) > 30_000)
             wire.close()
             await made.fake.until(lambda e=exchange: e.gone_s is not None)  # type: ignore[misc]
             await wire.ended()
@@ -336,7 +337,7 @@ STALLED = said(SAYS * 2, Fault(kind="endless", after_frames=14))
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("api", APIS)
 def test_a_reader_that_stalls_costs_little_and_stops_the_upstream(api: str, loop: str) -> None:
-    count = 8
+    count = 4
 
     async def work(made: Stage) -> None:
         gc.collect()
@@ -365,7 +366,7 @@ def test_a_reader_that_stalls_costs_little_and_stops_the_upstream(api: str, loop
         assert [exchange.accepted_bytes for exchange in exchanges] == taken
         # One reads on, and only its upstream goes on.
         wires[0].transport.resume_reading()
-        await wires[0].until(lambda raw: len(raw) > 4 * STALLED_BYTES_MAX)
+        await wires[0].until(lambda raw: len(raw) > 2 * STALLED_BYTES_MAX)
         assert [exchange.accepted_bytes for exchange in exchanges].count(0) == 0
         assert sum(e.accepted_bytes > t for e, t in zip(exchanges, taken, strict=True)) == 1
         for wire in wires:

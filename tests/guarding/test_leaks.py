@@ -16,6 +16,7 @@ from guarded_streams import FORBIDDEN, Doors, literal_rules, now
 
 from tocsin.guarding.plan import Check, Guard
 from tocsin.guarding.response import Guarded
+from tocsin.limits import FEED_CHARS
 from tocsin.stream import sse
 from tocsin.stream.codec import Made
 from tocsin.stream.codecs import CODECS
@@ -27,7 +28,7 @@ from tocsin.testing.fake_model.replies import Wanted
 RULES = literal_rules(steps="chars:16")
 SAYS = "The gates were seven, and not one of them was ever shut by night. "
 PATHS = {"chat": "/chat/completions", "responses": "/responses", "messages": "/messages"}
-SPAN = RULES.declares.hold_back_chars + 32
+SPAN = RULES.declares.hold_back_chars + FEED_CHARS
 """Offsets after which everything repeats: the hold-back and one cell of the grid."""
 
 COMBINATIONS = [

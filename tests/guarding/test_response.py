@@ -29,7 +29,7 @@ from tocsin.guarding.plan import Check, Guard, Verdict
 from tocsin.guarding.receipt import Who
 from tocsin.guarding.response import Guarded
 from tocsin.guarding.running import Trajectory
-from tocsin.limits import APPEALS_MAX
+from tocsin.limits import APPEALS_MAX, FEED_CHARS
 from tocsin.model import INTERVENTIONS, TEXT, Channel, Context, Outcome, Token, Unknown
 from tocsin.monitor import Monitor, replay
 from tocsin.stream.events import Began, Blocked, Broken, Done, Event, Opened, Sealed, Stopped, Wrote
@@ -319,13 +319,13 @@ def test_a_window_lags_by_no_more_than_the_longest_pattern_two_steps_and_the_gri
     for c in SAID * 20:
         now(guarded.take([Wrote(channel=TEXT, text=c)]))
         held_max = max(held_max, guarded.account().held)
-    assert held_max <= RULES.declares.hold_back_chars + 2 * 32 + len(FORBIDDEN)
+    assert held_max <= RULES.declares.hold_back_chars + 32 + FEED_CHARS + len(FORBIDDEN)
 
 
 def test_more_characters_are_held_back_where_the_policy_asks() -> None:
     guarded = Guarded(rule_guard("halt", hold_chars=200), Context(), Doors())
-    out = now(guarded.take([Wrote(channel=TEXT, text="x" * 320)]))
-    assert len(texts(out)[TEXT]) == 120
+    out = now(guarded.take([Wrote(channel=TEXT, text="x" * 10 * FEED_CHARS)]))
+    assert len(texts(out)[TEXT]) == 10 * FEED_CHARS - 200
 
 
 # ---------------------------------------------------------------------------- appeals, fallback

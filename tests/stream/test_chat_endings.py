@@ -260,6 +260,7 @@ def test_the_code_of_an_error_is_told_by_its_shape(raw: bytes, code: str) -> Non
 
 
 def test_nothing_of_a_choice_comes_after_it_has_stopped() -> None:
-    late = {"content": "more", "tool_calls": [{"index": 0, "function": {"name": "not_offered"}}]}
-    events = read(stream(chunk(content="a"), STOP, chunk(**late)))
+    call = {"index": 0, "function": {"name": "not_offered", "arguments": "{}"}}
+    more = chunk(content="more", tool_calls=[call])
+    events = read(stream(chunk(content="a"), chunk(reason="stop"), more))
     assert [type(e) for e in events] == [Opened, Wrote, Stopped, Broken]

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from tocsin.stream.codecs import CODECS
-from tocsin.stream.events import APIS
+from tocsin.stream.events import APIS, Api, Asked, Broken
 from tocsin.stream.shapes import count, identifier
 
 
@@ -33,6 +33,12 @@ def test_a_codec_is_loaded_when_it_is_asked_for() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "chat\n"
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_half_a_character_for_a_name_in_a_frame_of_an_sdk_raises_nothing(api: Api) -> None:
+    events = CODECS[api].decoder(Asked(api=api, model="m")).take({"type": "x", "\ud83d": 1})
+    assert [event for event in events if not isinstance(event, Broken)] == []
 
 
 @pytest.mark.parametrize("value", ["a", "gpt-4o:2024/x@y+z.1_2", "A" * 256])

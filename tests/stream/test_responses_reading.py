@@ -714,3 +714,42 @@ def test_what_is_written_reads_as_it_was_read(name: str) -> None:
         body.take(event)
     whole = CODEC.read_body(ASKED, json.dumps(body.result()).encode())
     assert joined(full) == joined(whole)
+
+
+# llama.cpp names an item by its id alone, in each event.
+
+
+def unplaced(payload: dict[str, Any], *, announced: bool) -> dict[str, Any] | None:
+    """What such a server sends of an event; where it announces nothing, only what carries text."""
+    if not announced and "added" in payload["type"]:
+        return None
+    return {name: value for name, value in payload.items() if name != "output_index"}
+
+
+@pytest.mark.parametrize("name", REPLIES)
+def test_items_that_have_an_id_and_no_place_are_read_in_their_order(name: str) -> None:
+    given = payloads(REPLIES[name])
+    assert read([sse([unplaced(p, announced=True) for p in given])]) == read([sse(given)])
+
+
+def test_an_item_without_a_place_need_not_be_announced() -> None:
+    given = payloads(REPLIES["summary"])
+    bare = [p for p in (unplaced(p, announced=False) for p in given) if p is not None]
+    assert texts(read([sse(bare)])) == texts(read([sse(given)]))
+
+
+def test_a_call_without_a_place_may_be_named_by_its_call() -> None:
+    item = {"type": "function_call", "call_id": "call_a", "name": "sum", "arguments": ""}
+    whole = item | {"arguments": "{}"}
+    events = said(
+        {"type": "output_item.added", "item": item},
+        {"type": "function_call_arguments.delta", "item_id": "call_a", "delta": "{}"},
+        {"type": "output_item.done", "item": whole},
+        {"type": "completed", "response": {"status": "completed", "output": [whole]}},
+    )
+    assert texts(events) == {Channel("tool_arguments"): "{}"}
+    assert type(events[-1]) is Done
+
+
+def test_an_item_with_neither_a_place_nor_an_id_is_garbage() -> None:
+    assert broken(said({"type": "output_text.delta", "delta": "a"})) == "garbage"

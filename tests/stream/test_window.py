@@ -39,11 +39,11 @@ def test_text_is_let_out_up_to_where_a_token_begins() -> None:
     assert window.release(14) == " s"
 
 
-@pytest.mark.parametrize("size", [1, 31, 32, 33, 500])
+@pytest.mark.parametrize("size", [1, 47, 48, 49, 500])
 def test_held_characters_are_held_however_the_text_came(size: int) -> None:
     rules = Check(name="rules", verifier=literal_rules("STOP", "chars:5"))
-    guarded = Guarded(Guard(checks=(rules,), hold_chars=64), Context(), Doors())
-    said = "x" * 45 + "STOP" + "y" * 100
+    guarded = Guarded(Guard(checks=(rules,), hold_chars=4 * FEED_CHARS), Context(), Doors())
+    said = "x" * (3 * FEED_CHARS + 5) + "STOP" + "y" * (5 * FEED_CHARS)
     shown = [
         event
         for at in range(0, len(said), size)

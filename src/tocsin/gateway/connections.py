@@ -196,8 +196,10 @@ class Connection(web.RequestHandler):
         """Answer what could not be read, or a fault; never with the client's words or a trace.
 
         Raises:
-            ConnectionError: an answer has begun; it can only be cut off.
+            ConnectionError: an answer has begun; it can only be cut off. Or the client has left.
         """
+        if isinstance(exc, ConnectionError):
+            raise exc
         self._said("unreadable" if status == 400 else "fault", exc)
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun")

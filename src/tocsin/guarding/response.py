@@ -87,6 +87,7 @@ class Guarded:
         self._begun = self._left = False
         self._appeals = 0
         self._keeps_text = guard.appeals
+        self._optimistic = guard.hold == "optimistic"
         self.over = False
         self.refused: Failure | None = None
         self.falls_back = False
@@ -202,7 +203,9 @@ class Guarded:
         self._outlet.write(window, event)
         if self._keeps_text:
             window.parts.append(event.text)
-        if self._guard.hold == "optimistic":
+        if window.received < window.due and window.readers and not self._optimistic:
+            return  # most tokens end here: what they are part of is not whole yet
+        if self._optimistic:
             self._outlet.drain(window.lane, out)
         for text, tokens in window.cells():
             await self._check(window, text, tokens, None, out)

@@ -122,8 +122,9 @@ class Items:
         item = Item(type_ if isinstance(type_, str) else "", {"item": index})
         self._items[index] = item
         if id_ := identifier(raw.get("id")):
-            self._index_of.setdefault(id_, index)
             item.fields["item_id"] = id_
+        for name in filter(None, (id_, identifier(raw.get("call_id")))):
+            self._index_of.setdefault(name, index)
         if item.type in CALLS:
             self._call(item, raw)
         elif item.type not in PLACES:
@@ -152,6 +153,16 @@ class Items:
         tools = self._asked.body.get("tools") or ()
         spaces = [tool for tool in tools if isinstance(tool, Mapping)]
         return [tool.get("name") for tool in spaces if tool.get("type") == "namespace"]
+
+    def place(self, *names: Any) -> int | None:
+        """Give the place of an item by what it is called; the next one where it is new."""
+        known = [name for name in map(identifier, names) if name]
+        if not known:
+            return None
+        for name in known:
+            if name in self._index_of:
+                return self._index_of[name]
+        return max(self._items, default=-1) + 1
 
     def done(self, index: int | None, raw: Any, otherwise: Status = "completed") -> None:
         """Take a whole item: read what was not said before, compare the rest."""
@@ -209,11 +220,11 @@ class Items:
 
     # --------------------------------------------------------------------------------- parts
 
-    def find(self, index: int | None, part: Part) -> Item:
+    def find(self, index: int | None, part: Part, id_: Any = None) -> Item:
         """Give the item that a part belongs to; one that was never announced begins here."""
         item = self._items.get(index) if index is not None else None
         if item is None:
-            item = self.begin(index, {"type": part.item})
+            item = self.begin(index, {"type": part.item, "id": id_})
         return item
 
     def block(self, item: Item, part: Part, number: int) -> Block:

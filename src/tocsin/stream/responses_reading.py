@@ -25,6 +25,7 @@ class _Told(msgspec.Struct):
 
     type: str | None = None
     output_index: int | None = None
+    item_id: Any = None
     content_index: int | None = None
     summary_index: int | None = None
     delta: Any = None
@@ -78,7 +79,7 @@ class _Answer:
         if not self._opened:
             self.open(None)
         number = told.summary_index if part.number == "summary_index" else told.content_index
-        item = self.items.find(told.output_index, part)
+        item = self.items.find(self._place(told), part, told.item_id)
         return self.items.block(item, part, (number or 0) if part.place else 0)
 
     def open(self, response: Any) -> None:
@@ -102,12 +103,12 @@ class _Answer:
     def item_added(self, told: _Told) -> None:
         """An item begins. Its texts are left to what follows: some servers repeat them there."""
         self.open(None)
-        self.items.begin(told.output_index, told.item)
+        self.items.begin(self._place(told), told.item)
 
     def item_done(self, told: _Told) -> None:
         """An item is whole."""
         self.open(None)
-        self.items.done(told.output_index, told.item)
+        self.items.done(self._place(told), told.item)
 
     def part_added(self, told: _Told) -> None:
         """A part begins."""
@@ -126,7 +127,15 @@ class _Answer:
         part = PARTS.get(str(told.part.get("type"))) if isinstance(told.part, Mapping) else None
         if part is None or not part.framed or not (told.type or "").startswith(part.framed):
             return None
-        return part if self.items.find(told.output_index, part).type == part.item else None
+        item = self.items.find(self._place(told), part, told.item_id)
+        return part if item.type == part.item else None
+
+    def _place(self, told: _Told) -> int | None:
+        """Give the place of an item; some servers say its id alone."""
+        if told.output_index is not None:
+            return told.output_index
+        item = told.item if isinstance(told.item, Mapping) else {}
+        return self.items.place(told.item_id, item.get("id"), item.get("call_id"))
 
     def completed(self, told: _Told) -> None:
         """The response is whole."""
@@ -231,7 +240,7 @@ class ResponsesDecoder:
             self._answer.read(msgspec.convert(payload, _Told))
         except Unreadable as why:
             self._answer.stop(Broken(reason=why.reason, detail=why.detail))
-        except (msgspec.ValidationError, RecursionError):
+        except (ValueError, RecursionError):  # also half a character where none is expected
             self._answer.stop(_NO_EVENT)
         return self._answer.taken()
 

@@ -34,6 +34,7 @@ class Window:
         checks: how many checks read it.
 
     Attributes:
+        due: offset at which the next cell of the grid may be whole.
         received, fed, released: offsets up to which text came in, went to the checks, was let out.
         shown: characters that were let out, markers included.
         cleared: by check, the offset up to which it has nothing more to say.
@@ -50,6 +51,7 @@ class Window:
     def __init__(self, channel: Channel, checks: int) -> None:
         self.channel = channel
         self.received = self.fed = self.released = self.shown = self.masked = 0
+        self.due = FEED_CHARS
         self.cleared = [0] * checks
         self.ended = False
         self._parts: deque[str] = deque()  # from `released` on
@@ -109,7 +111,7 @@ class Window:
         whether or not others came with it. Where tokens are known, a cell ends with the token that
         crosses the grid.
         """
-        if self.received - self.fed // FEED_CHARS * FEED_CHARS < FEED_CHARS and not final:
+        if self.received < self.due and not final:
             return
         text = self._fresh[0] if len(self._fresh) == 1 else "".join(self._fresh)
         start = at = self.fed
@@ -121,6 +123,7 @@ class Window:
             cells.append((self.received, text[at - start :], self._tokens(at, self.received)))
             at = self.received
         self._fresh = [text[at - start :]] if at < self.received else []
+        self.due = (at // FEED_CHARS + 1) * FEED_CHARS
         for end, cell, tokens in cells:
             self.fed = end
             yield cell, tokens
