@@ -34,8 +34,9 @@ from tocsin.stream.events import (
 
 _TEXTS = (
     FORBIDDEN, FORBIDDEN[:6], FORBIDDEN[6:], FORBIDDEN[:-1], FORBIDDEN[-1], "S" * 40, "é😀",
-    "The gates were seven, and none was ever shut. ", "x", "xyz", " ", "x" * (FEED_CHARS - 1), "x" * FEED_CHARS, "\n",
-    "x" * (FEED_CHARS + 1), "bad", "-7-", '{"a": "', '"}', "\x00", "Where were you? ", FORBIDDEN * 2,
+    "The gates were seven, and none was ever shut. ", "x", "xyz", " ", "x" * (FEED_CHARS - 1),
+    "x" * FEED_CHARS, "\n", "x" * (FEED_CHARS + 1), "bad", "-7-", '{"a": "', '"}', "\x00",
+    "Where were you? ", FORBIDDEN * 2,
 )  # fmt: skip
 _CHANNELS = (
     Channel(), Channel("refusal"), Channel("reasoning"), Channel("reasoning", 0, 1),

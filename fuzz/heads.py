@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from unittest.mock import Mock
 
 import h11
 from aiohttp import web
@@ -83,7 +84,7 @@ def _request(dice: Dice) -> bytes:
     return head + (fits if how < 5 else dice.one(_BODIES) if how < 7 else dice.rest())
 
 
-_LOOP = asyncio.AbstractEventLoop()  # none that runs: nothing is waited for
+_LOOP = Mock(asyncio.AbstractEventLoop)  # none that runs: nothing is waited for
 
 
 def _read(pieces: list[bytes]) -> Read | None:

@@ -77,9 +77,6 @@ class Witness:
     def upstream(self, upstream: str, took_ms: float) -> None:
         self._count("upstream", upstream)
 
-    def held(self, route: str, took_ms: float) -> None:
-        self._count("held", route)
-
     def alarm(self, route: str, place: str, check: str, done: str) -> None:
         self._count("alarm", route, place, check, done)
 
@@ -181,6 +178,7 @@ class Live:
         assert self._task is not None
         if not self._process._stop.is_set():
             self.order_stop()
+            self.order_stop()  # whatever a failed test has left open ends at once
         async with asyncio.timeout(WAIT_S):
             return await self._task
 

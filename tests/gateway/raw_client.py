@@ -66,6 +66,12 @@ class Wire(asyncio.Protocol):
         await self.until(lambda raw: Answer.of(raw).whole)
         return Answer.of(self.data)
 
+    def read_on(self, room_bytes: int) -> None:
+        """Read again, with so much room that the kernel does not make the sender wait."""
+        sock = self.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room_bytes)
+        self.transport.resume_reading()
+
     def reset(self) -> None:
         """Leave with a reset."""
         sock = self.transport.get_extra_info("socket")

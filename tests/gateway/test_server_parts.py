@@ -128,7 +128,6 @@ def test_all_that_the_data_path_counts_is_there() -> None:
     counted.failure("all", "verifier_timeout", "stop")
     counted.chars("all", 100, 20, 80)
     counted.receipt(written=False)
-    meters.held("all", 3.0)
     text = meters.text().decode()
     for line in (
         'tocsin_first_text_seconds_count{api="chat",route="all"} 1.0',

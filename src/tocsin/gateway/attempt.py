@@ -152,6 +152,9 @@ class Attempt:
                         return job.refused(refuse, self._guard, self._receipt)
                 if out:
                     await pump.send(out)
+                if job.route.fallback is None:
+                    now_s = asyncio.get_running_loop().time()
+                    outlet.begins_s = now_s + job.site.head_ms / 1_000
                 if not guarded.over:
                     await pump.run(self._call, job.codec.decoder(job.asked))
         finally:

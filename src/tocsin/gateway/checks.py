@@ -13,13 +13,17 @@ from tocsin import calibration_file
 from tocsin.errors import TocsinError
 from tocsin.gateway.config import DEMONSTRATION, CheckConfig, Judge
 from tocsin.gateway.config_file import Source, meant, shown
+from tocsin.gateway.threaded import Threaded
 from tocsin.gateway.yaml_text import Place
 from tocsin.guarding.plan import ANY, Check
 from tocsin.model import Intervention
 from tocsin.monitor import Monitor
 from tocsin.risk.calibration import Calibration, check_match
 from tocsin.verifiers import registry
-from tocsin.verifiers.contract import AnyVerifier
+from tocsin.verifiers.contract import AnyVerifier, Verifier
+from tocsin.verifiers.linear.verifier import LinearVerifier
+from tocsin.verifiers.logprobs import LogprobVerifier
+from tocsin.verifiers.patterns import Patterns
 from tocsin.verifiers.reading import is_there
 
 _WAYS = ("calibration", "alarm_below", "findings")
@@ -29,6 +33,10 @@ _SCORES_ONLY = frozenset({"linear", "logprobs", "onnx", "remote"})
 
 _NAMES = ("linear", "onnx", "logprobs")
 """Kinds of verifiers whose argument may be a name instead of a file."""
+
+
+_QUICK = (Patterns, LinearVerifier, LogprobVerifier)
+"""Verifiers whose step takes microseconds: they answer within the event loop."""
 
 
 def interventions(checks: Iterable[Check]) -> set[Intervention]:
@@ -154,7 +162,7 @@ class Checks:
         spec = beside(config.verifier, self._source.folder)
         if (spec, steps) not in self._verifiers:
             try:
-                self._verifiers[spec, steps] = registry.verifier(spec, steps)
+                self._verifiers[spec, steps] = off_the_loop(registry.verifier(spec, steps))
             except TocsinError as e:
                 self._complain((*place, "verifier"), str(e))
                 return None
@@ -227,3 +235,16 @@ def _demonstration(spec: str) -> Path:
 
     kind, _, name = spec.partition(":")
     return demonstration(name if kind == "linear" else spec)
+
+
+def off_the_loop(verifier: AnyVerifier) -> AnyVerifier:
+    """Put a verifier that may take milliseconds on threads; one open stream must not stop others.
+
+    Example:
+        >>> from tocsin.verifiers.registry import verifier
+        >>> type(off_the_loop(verifier("logprobs"))).__name__
+        'LogprobVerifier'
+    """
+    if isinstance(verifier, Verifier) and not isinstance(verifier, _QUICK):
+        return Threaded(verifier)
+    return verifier

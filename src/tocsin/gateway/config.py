@@ -233,6 +233,9 @@ class LimitsConfig(Part, frozen=True, kw_only=True):
     Args:
         streams_max: requests under way at once; one more is answered with 503.
         body_bytes_max: of a request.
+        head_ms: so long after the upstream's answer began, ours begins too, though nothing is
+            cleared yet. Until then a failure is answered with an error; a route with a fallback
+            waits on, since it can answer anew only while nothing was sent.
         keep_alive_ms: a comment goes out after so long a silence.
         header_ms: how long a client may take to send a request's headers.
         body_ms: how long it may take to send the body.
@@ -244,6 +247,7 @@ class LimitsConfig(Part, frozen=True, kw_only=True):
     body_bytes_max: Annotated[int, Meta(ge=1_024, le=limits.GATEWAY_BODY_BYTES_MAX)] = (
         8 * 1024 * 1024
     )
+    head_ms: Annotated[int, Meta(ge=0, le=limits.GATEWAY_WAIT_MS_MAX)] = 500
     keep_alive_ms: Annotated[int, Meta(ge=100, le=limits.GATEWAY_WAIT_MS_MAX)] = 15_000
     header_ms: Milliseconds = 10_000
     body_ms: Milliseconds = 30_000

@@ -44,6 +44,8 @@ class Outlet:
     Attributes:
         response: what goes to the client; None before the first byte.
         opened_s: when it did, on the loop's clock.
+        begins_s: from when on the first bytes may go out although there is no text yet; on the
+            loop's clock, never where None.
     """
 
     __slots__ = (
@@ -57,6 +59,7 @@ class Outlet:
         "_request",
         "_writer",
         "_wrote_s",
+        "begins_s",
         "opened_s",
         "response",
     )
@@ -79,6 +82,7 @@ class Outlet:
         self._ended = False
         self._writer: StreamWriter | None = None
         self.opened_s: float | None = None
+        self.begins_s: float | None = None
         self.response: web.StreamResponse | None = None
 
     async def write(self, data: bytes) -> None:
@@ -135,7 +139,11 @@ class Outlet:
 
     def tick(self, now_s: float) -> None:
         """Look whether the client has heard nothing for too long."""
-        if now_s - self._wrote_s > self._keep_alive_s and not self._ended and not self._comment:
+        if self._ended or self._comment:
+            return
+        begins_s = self.begins_s
+        early = self._writer is None and begins_s is not None and now_s > begins_s
+        if early or now_s - self._wrote_s > self._keep_alive_s:
             self._comment = self._loop.create_task(self._say())
 
     async def _say(self) -> None:

@@ -36,7 +36,6 @@ _Mode = Literal["livesum", "livemin", "livemax"]
 
 _RESPONSE_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _FIRST_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-_HELD_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class Prometheus:
@@ -90,7 +89,6 @@ class Prometheus:
         self._upstream = seconds(
             "upstream", "Until an upstream's answer began.", _FIRST_S, "upstream"
         )
-        self._hold = seconds("hold_back", "From a piece of text to its release.", _HELD_S, "route")
         self._alarms = counter(
             "alarms", "Alarms, and what followed.", "route", "place", "check", "done"
         )
@@ -141,10 +139,6 @@ class Prometheus:
     def upstream(self, upstream: str, took_ms: float) -> None:
         """Tell how long an upstream took until its answer began."""
         self._upstream(upstream).observe(took_ms / 1_000)
-
-    def held(self, route: str, took_ms: float) -> None:
-        """Tell how long a piece of text was held back."""
-        self._hold(route).observe(took_ms / 1_000)
 
     def alarm(self, route: str, place: Place, check: str, done: Intervention) -> None:
         """Count an alarm and what followed from it."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from tocsin.errors import TocsinError
 from tocsin.gateway.log import Log, place
 from tocsin.gateway.prometheus import Prometheus
 from tocsin.gateway.site import Site
 from tocsin.gateway.surroundings import Live
+from tocsin.verifiers.contract import AsyncVerifier
 
 
 class Reloading:
@@ -31,6 +34,7 @@ class Reloading:
         self._log = log
         self._task: asyncio.Task[None] | None = None
         self._again = False
+        self._leaving: set[asyncio.Task[Any]] = set()
 
     def order(self) -> None:
         """Reload, soon. An order that comes during a reload is carried out after it."""
@@ -64,7 +68,21 @@ class Reloading:
             self._log.say("config_invalid", digest=old.digest, **why)
             return
         self._live.site = site
+        # Open responses still use the old one's verifiers: they go with the last of them.
+        loop = asyncio.get_running_loop()
+        weakref.finalize(old, self._later, loop, old.waited_for).atexit = False
         self._meters.reloaded(valid=True)
         self._log.say("reloaded", digest=site.digest, before=old.digest)
         if (site.host, site.port) != (old.host, old.port):
             self._log.say("listens_as_before", why="host and port change with the next start")
+
+    def _later(self, loop: asyncio.AbstractEventLoop, verifiers: Sequence[AsyncVerifier]) -> None:
+        """Let go of verifiers, in the loop; called wherever the last user went."""
+        if verifiers and not loop.is_closed():
+            loop.call_soon_threadsafe(self._leave, [one.aclose() for one in verifiers])
+
+    def _leave(self, closing: Sequence[Coroutine[Any, Any, None]]) -> None:
+        for one in closing:
+            task = asyncio.get_running_loop().create_task(one)
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)

@@ -97,6 +97,8 @@ class _Process:
         finally:
             await self._reloading.close()
             await runner.cleanup()
+            for verifier in self._live.site.waited_for:
+                await verifier.aclose()
             self._log.close()
 
     async def _serve(self, runner: web.AppRunner) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tocsin.guarding.plan import Check, Guard
 from tocsin.stream.events import Api
+from tocsin.verifiers.contract import AsyncVerifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +109,8 @@ class Site:
         host, port: where to listen.
         streams_max: requests under way at once.
         body_bytes_max: of a request.
+        head_ms: so long after the upstream's answer began, ours begins too, though nothing is
+            cleared yet; until then a failure is answered with an error of its own.
         keep_alive_ms: a comment goes out after so long a silence.
         header_ms, body_ms: how long a client may take to send them.
         stalled_ms: how long a client may read nothing while there is something to read.
@@ -123,11 +126,24 @@ class Site:
     port: int = 8080
     streams_max: int = 4_000
     body_bytes_max: int = 8 * 1024 * 1024
+    head_ms: int = 500
     keep_alive_ms: int = 15_000
     header_ms: int = 10_000
     body_ms: int = 30_000
     stalled_ms: int = 30_000
     drain_ms: int = 30_000
+
+    @property
+    def waited_for(self) -> tuple[AsyncVerifier, ...]:
+        """Verifiers that have to be let go of when the site is not used any more."""
+        checks = [
+            c for r in self.routes for c in (*r.guard.checks, *(r.input.checks if r.input else ()))
+        ]
+        checks += [r.stronger for r in self.routes if r.stronger is not None]
+        found = {
+            id(c.verifier): c.verifier for c in checks if isinstance(c.verifier, AsyncVerifier)
+        }
+        return tuple(found.values())
 
     def tenant(self, key: str | None) -> Tenant | None:
         """Return whose key this is; every stored hash is compared, in constant time."""

@@ -9,10 +9,13 @@ from typing import Literal, Protocol
 import msgspec
 
 from tocsin.errors import InputError
+from tocsin.guarding.receipt import Promise
 from tocsin.limits import MARKER_CHARS_MAX
 from tocsin.model import Channel, Context, Finding, Hold, Intervention, Mode, Outcome, UnknownReason
 from tocsin.monitor import Monitor
+from tocsin.monitor.path import real
 from tocsin.policy.failures import MAY_PASS, Failure
+from tocsin.risk.guarantee import of_certificate
 from tocsin.verifiers.contract import AnyVerifier
 
 ANY = "*"
@@ -37,6 +40,9 @@ class Check:
         segment: the calibration's segment.
         roles: which messages of a request are read; all of them where empty. For input only.
         deadline_ms: longest wait for an answer, where the verifier has to be waited for.
+
+    Attributes:
+        promise: what the calibration promises; None without one.
     """
 
     name: str
@@ -48,16 +54,39 @@ class Check:
     segment: str | None = None
     roles: frozenset[str] = frozenset()
     deadline_ms: int = 5_000
+    promise: Promise | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself."""
+        """Refuse what contradicts itself; say the promise once, for all receipts."""
         if self.monitor is not None and self.alarm_below is not None:
             raise InputError(f"check {self.name!r}: give a calibration or alarm_below, not both")
+        if self.monitor is not None:
+            object.__setattr__(self, "promise", promised(self.monitor, self.segment))
 
     def finding_does(self, finding: Finding) -> Intervention:
         """Say what a finding leads to: by its rule, else by its category, else by `ANY`."""
         does = self.on_finding
         return does.get(finding.rule) or does.get(finding.category) or does.get(ANY, "shadow")
+
+
+def promised(monitor: Monitor, segment: str | None) -> Promise:
+    """Say what a monitor promises, in numbers and words."""
+    certificate = monitor.certificate
+    member = certificate.member
+    said = of_certificate(monitor.calibration, certificate)
+    return Promise(
+        calibration=monitor.calibration.digest,
+        statistic=member.label,
+        threshold=real(monitor.threshold(segment)),
+        comparison=certificate.comparison,
+        risk=certificate.risk,
+        bound=certificate.bound,
+        epsilon=certificate.epsilon,
+        delta=certificate.delta,
+        n=member.n,
+        errors=member.errors,
+        sentence=said.sentence(),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 
 from tocsin.guarding.plan import Check, Guard
-from tocsin.guarding.receipt import CheckRecord, Promise
+from tocsin.guarding.receipt import CheckRecord
 from tocsin.model import Channel, ChannelKind, Context
-from tocsin.monitor import Monitor, PathRecord
+from tocsin.monitor import PathRecord
 from tocsin.monitor.path import real
-from tocsin.risk.guarantee import of_certificate
 from tocsin.verifiers.contract import AsyncSession, Session, Verifier
 
 
@@ -71,7 +70,6 @@ class Running:
     def record(self) -> CheckRecord:
         """Say what it saw."""
         signal = self.declares.signal()
-        monitor = self.check.monitor
         path = None if self.alarm is None else self.first_alarm_path or self.alarm.path()
         return CheckRecord(
             name=self.check.name,
@@ -79,7 +77,7 @@ class Running:
             verifier_version=signal.verifier_version,
             step_definition=signal.step_definition,
             signal=signal.kind,
-            promise=None if monitor is None else promise(monitor, self.check.segment),
+            promise=self.check.promise,
             alarm_below=self.check.alarm_below,
             path=path,
             steps=self.steps,
@@ -99,23 +97,3 @@ class Trajectory:
     def __init__(self, guard: Guard, context: Context) -> None:
         self.running = [Running(check, i, context) for i, check in enumerate(guard.checks)]
         self.bases: dict[Channel, int] = {}
-
-
-def promise(monitor: Monitor, segment: str | None) -> Promise:
-    """Say what a monitor promises, in numbers and words."""
-    certificate = monitor.certificate
-    member = certificate.member
-    said = of_certificate(monitor.calibration, certificate)
-    return Promise(
-        calibration=monitor.calibration.digest,
-        statistic=member.label,
-        threshold=real(monitor.threshold(segment)),
-        comparison=certificate.comparison,
-        risk=certificate.risk,
-        bound=certificate.bound,
-        epsilon=certificate.epsilon,
-        delta=certificate.delta,
-        n=member.n,
-        errors=member.errors,
-        sentence=said.sentence(),
-    )
