@@ -136,7 +136,6 @@ def test_all_that_the_data_path_counts_is_there() -> None:
         'tocsin_failures_total{failure="verifier_timeout",response="stop",route="all"} 1.0',
         'tocsin_chars_total{route="all",what="held"} 20.0',
         'tocsin_receipts_total{written="no"} 1.0',
-        'tocsin_hold_back_seconds_count{route="all"} 1.0',
     ):
         assert line in text
 

@@ -136,13 +136,13 @@ class Site:
     @property
     def waited_for(self) -> tuple[AsyncVerifier, ...]:
         """Verifiers that have to be let go of when the site is not used any more."""
-        checks = [
-            c for r in self.routes for c in (*r.guard.checks, *(r.input.checks if r.input else ()))
-        ]
-        checks += [r.stronger for r in self.routes if r.stronger is not None]
-        found = {
-            id(c.verifier): c.verifier for c in checks if isinstance(c.verifier, AsyncVerifier)
-        }
+        found: dict[int, AsyncVerifier] = {}
+        for route in self.routes:
+            asked = () if route.input is None else route.input.checks
+            heard = () if route.stronger is None else (route.stronger,)
+            for check in (*route.guard.checks, *asked, *heard):
+                if isinstance(check.verifier, AsyncVerifier):
+                    found[id(check.verifier)] = check.verifier
         return tuple(found.values())
 
     def tenant(self, key: str | None) -> Tenant | None:
