@@ -13,9 +13,12 @@ import time
 from collections.abc import Callable, Sequence
 
 import cascade
+import clients
 import evasion
+import gateway
 import injection
 import invariance
+import leaks
 import linear
 import online
 import patterns
@@ -39,6 +42,9 @@ BENCHMARKS: dict[str, tuple[Callable[[Options], Found], str]] = {
     "validity": (validity.run, "how much of delta and epsilon each bound leaves unused"),
     "evasion": (evasion.run, "how many obfuscated values are found in each normal form"),
     "injection": (injection.run, "what the injection classifier tells apart in tool results"),
+    "gateway": (gateway.run, "the gateway beside a raw pass-through: CPU, delay, memory, streams"),
+    "clients": (clients.run, "what other people's checks of gateways say of ours"),
+    "leaks": (leaks.run, "whether a forbidden word reaches the reader, past us and other guards"),
 }
 
 
@@ -92,7 +98,7 @@ def _parse(argv: Sequence[str]) -> tuple[Options, list[str], bool]:
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
     parser.add_argument("--jobs", type=int, default=1, help="processes for 'quality' (default: 1)")
     parser.add_argument("--save", action="store_true",
-                        help="let 'quality' write benchmarks/results and docs/images")  # fmt: skip
+                        help="write result files, where a benchmark has any")  # fmt: skip
     given = parser.parse_args(argv)
     if given.save and given.quick:
         parser.error("--save keeps results that others read: leave --quick out")

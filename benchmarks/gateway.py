@@ -1,0 +1,323 @@
+"""The gateway beside a raw aiohttp pass-through: CPU, delay, memory, many slow streams.
+
+Three processes: a fake model that writes one chunk of four or five characters a write, the gateway
+(or the pass-through), and this one, the reader. CPU is the proxy's own, user and system, read from
+/proc before and after; so the other processes do not count, and what they do to its caches does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+from common import Found, Options, Row, say
+
+HERE = Path(__file__).resolve().parent
+TICKS_S = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+POLICIES = {
+    "patterns": ["patterns"],
+    "patterns and linear": ["patterns", "linear"],
+}
+CHECKS = {
+    "patterns": {"name": "private_data", "verifier": "patterns", "findings": {"*": "mask"}},
+    "linear": {
+        "name": "harm",
+        "verifier": "linear:harmful_answer",
+        "calibration": "demonstration",
+        "epsilon": 0.1,
+        "on_alarm": "shadow",
+    },
+}
+APIS = {
+    "chat": ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi."}]}),
+    "responses": ("/v1/responses", {"input": "Hi."}),
+    "messages": ("/v1/messages", {"messages": [{"role": "user", "content": "Hi."}], "max_tokens": 9}),
+}
+DEADLINE_S = 120.0
+
+
+def run(options: Options) -> Found:
+    """Measure everything; `--quick` with fewer streams."""
+    found = Found()
+    streams = 300 if options.quick else 3_000
+    found.tables["CPU"] = asyncio.run(_cpu(quick=options.quick))
+    found.tables["length"] = asyncio.run(_length())
+    found.tables["delay"] = asyncio.run(_delay(quick=options.quick))
+    found.tables["start"] = [_start()]
+    found.tables["many"] = asyncio.run(_many(streams))
+    found.notes += [
+        "CPU: microseconds of the proxy's CPU for each chunk of the upstream, and the ratio to the "
+        "pass-through of the same run; 20 streams at once, chunks 2 ms apart",
+        "delay: from the upstream's write that clears a text to its arrival, one stream, 20 ms "
+        "between chunks; both times from one clock of the machine",
+        "many: chunks a second apart; memory is the proxy's growth over its idle size",
+    ]
+    return found
+
+
+# ------------------------------------------------------------------------------------ processes
+
+
+@contextmanager
+def process(*command: str) -> Iterator[tuple[subprocess.Popen[str], str, float]]:
+    """Run a server; give it, its address, and the seconds until it said so."""
+    began = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as log, subprocess.Popen(
+        [sys.executable, *command], stdout=subprocess.PIPE, stderr=log, text=True
+    ) as server:
+        assert server.stdout is not None
+        try:
+            url = re.search(r"http://[\d.]+:\d+", server.stdout.readline())
+            seconds = time.perf_counter() - began
+            if url is None:
+                server.wait()
+                log.seek(0)
+                sys.exit(f"{' '.join(command)}: it does not start: {log.read()}")
+            yield server, url.group(), seconds
+        finally:
+            server.send_signal(signal.SIGKILL)
+
+
+@contextmanager
+def upstream(tokens: int, pause_ms: float, *more: str) -> Iterator[str]:
+    """Run the fake model."""
+    command = ("-m", "tocsin.testing.fake_model", "--tokens", str(tokens))
+    with process(*command, "--pause-ms", str(pause_ms), *more) as (_, url, _s):
+        yield url
+
+
+@contextmanager
+def proxy(kind: str, url: str) -> Iterator[tuple[subprocess.Popen[str], str, float]]:
+    """Run the pass-through, or the gateway under one of the policies."""
+    if kind == "pass-through":
+        with process(str(HERE / "gateway_raw.py"), url) as found:
+            yield found
+        return
+    config = {
+        "listen": {"port": 1},
+        "open_to_all": True,
+        "limits": {"streams_max": 10_000},
+        "upstreams": {
+            "fake": {"url": f"{url}/v1", "speaks": ["chat", "responses", "messages"]},
+        },
+        "routes": [{"name": "all", "models": ["*"], "upstream": "fake", "policy": "p"}],
+        "policies": {"p": {"checks": [CHECKS[name] for name in POLICIES[kind]]}},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "gateway.yaml"
+        path.write_text(json.dumps(config))
+        with process(
+            "-m", "tocsin", "serve", str(path), "--port", "0", "--metrics", "off"
+        ) as found:
+            yield found
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU seconds that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_S
+
+
+def rss(pid: int) -> int:
+    """Return a process's resident memory in bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+
+
+# -------------------------------------------------------------------------------------- reading
+
+Came = Callable[[bytes], None]
+
+
+def client() -> aiohttp.ClientSession:
+    """Open connections without a limit, and without deadlines."""
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=None), connector=aiohttp.TCPConnector(limit=0)
+    )
+
+
+async def read(session: aiohttp.ClientSession, url: str, api: str, came: Came) -> None:
+    """Ask for a stream, and read all of it."""
+    path, body = APIS[api]
+    async with session.post(url + path, json={"model": "m", "stream": True, **body}) as answer:
+        assert answer.status == 200, await answer.text()
+        async for chunk in answer.content.iter_any():
+            came(chunk)
+
+
+async def _cpu(*, quick: bool) -> list[Row]:
+    tokens, at_once = (500, 10) if quick else (1_000, 20)
+    rows: list[Row] = []
+    for api in APIS:
+        base = None
+        for kind in ("pass-through", *POLICIES):
+            used = []
+            with upstream(tokens, 2.0) as url, proxy(kind, url) as (server, where, _):
+                async with client() as session:
+                    await read(session, where, api, lambda _: None)
+                    for _ in range(2 if quick else 3):
+                        before = cpu_s(server.pid)
+                        reads = (read(session, where, api, lambda _: None) for _ in range(at_once))
+                        await asyncio.gather(*reads)
+                        used.append((cpu_s(server.pid) - before) / (tokens * at_once) * 1e6)
+            cost = min(used)
+            base = cost if base is None else base
+            say(f"gateway: {api}, {kind}: {cost:.1f} us")
+            rows.append(
+                {"API": api, "proxy": kind, "us a token": round(cost, 1),
+                 "times pass-through": round(cost / base, 2)}
+            )  # fmt: skip
+    return rows
+
+
+async def _length() -> list[Row]:
+    """Long streams against short ones, the same tokens in all."""
+    rows: list[Row] = []
+    for kind in ("pass-through", "patterns and linear"):
+        for tokens, at_once in ((50, 400), (5_000, 4)):
+            with upstream(tokens, 0.2) as url, proxy(kind, url) as (server, where, _):
+                async with client() as session:
+                    await read(session, where, "chat", lambda _: None)
+                    before = cpu_s(server.pid)
+                    for _ in range(at_once // 4):
+                        reads = (read(session, where, "chat", lambda _: None) for _ in range(4))
+                        await asyncio.gather(*reads)
+                    cost = (cpu_s(server.pid) - before) / (tokens * at_once) * 1e6
+            rows.append({"proxy": kind, "tokens": tokens, "us a token": round(cost, 1)})
+    return rows
+
+
+# ---------------------------------------------------------------------------------------- delay
+
+
+def clearing(frames: list[bytes]) -> list[int]:
+    """Say after which frame each text leaves, by the pure guard alone."""
+    import tocsin
+    from tocsin.guarding.plan import Check, Guard
+    from tocsin.guarding.response import Guarded
+    from tocsin.model import Context
+    from tocsin.stream.codecs import CODECS
+    from tocsin.stream.events import Asked, Wrote
+
+    codec = CODECS["chat"]
+    check = Check(name="p", verifier=tocsin.verifier("patterns"), on_finding={"*": "mask"})
+    guarded = Guarded(Guard(checks=(check,)), Context(), _NoDoors())  # type: ignore[arg-type]
+    decoder = codec.decoder(Asked(api="chat", model="m", stream=True))
+    after = []
+    for number, frame in enumerate(frames):
+        out = _now(guarded.take(decoder.feed(frame)))
+        after += [number for event in out if isinstance(event, Wrote)]
+    return after
+
+
+class _NoDoors:
+    """Nobody is waited for."""
+
+
+def _now(waiting: Awaitable[list[object]]) -> list[object]:
+    try:
+        waiting.send(None)  # type: ignore[attr-defined]
+    except StopIteration as e:
+        done: list[object] = e.value
+        return done
+    raise AssertionError("it waited")
+
+
+async def _delay(*, quick: bool) -> list[Row]:
+    tokens = 300 if quick else 1_000
+    rows: list[Row] = []
+    for kind in ("pass-through", "patterns"):
+        arrived: list[float] = []
+        frames: list[bytes] = []
+
+        def came(chunk: bytes, arrived: list[float] = arrived) -> None:
+            arrived.extend([time.monotonic()] * chunk.count(b'"content":"'))
+
+        with upstream(tokens, 20.0, "--timed") as url, proxy(kind, url) as (_, where, _s):
+            async with client() as session:
+                await read(session, url, "chat", frames.append)
+                await read(session, where, "chat", came)
+                async with session.get(f"{url}/fake/seen") as seen:
+                    sent: list[float] = (await seen.json())["requests"][-1]["sent_s"]
+        whole = re.split(rb"(?<=\n\n)", b"".join(frames))[:-1]
+        if kind == "pass-through":
+            clears = [i for i, f in enumerate(whole) if b'"content":"' in f]
+        else:
+            clears = clearing(whole)
+        late = sorted((a - sent[i]) * 1e3 for a, i in zip(arrived[-len(clears):], clears, strict=True))
+        rows.append(
+            {"proxy": kind, "texts": len(late), "p50 ms": round(statistics.median(late), 2),
+             "p99 ms": round(late[int(len(late) * 0.99)], 2), "worst ms": round(late[-1], 2)}
+        )  # fmt: skip
+    return rows
+
+
+def _start() -> Row:
+    """Start three times; the idle size of the last."""
+    seconds, size = [], 0
+    with upstream(50, 0.0) as url:
+        for _ in range(3):
+            with proxy("patterns and linear", url) as (server, _, took_s):
+                seconds.append(took_s)
+                size = rss(server.pid)
+    return {"start to ready s": round(min(seconds), 2), "idle RSS MB": round(size / 1e6, 1)}
+
+
+async def _many(streams: int) -> list[Row]:
+    rows: list[Row] = []
+    for kind in ("pass-through", "patterns and linear"):
+        with upstream(90, 1_000.0) as url, proxy(kind, url) as (server, where, _):
+            rows.append({"proxy": kind, **await _open(server.pid, where, streams)})
+            say(f"gateway: {rows[-1]}")
+    return rows
+
+
+async def _open(pid: int, url: str, streams: int) -> Row:
+    """Open slow streams at once; when the first byte of each comes, and what they take."""
+    first: list[float] = []
+    async with client() as session:
+        await read_first(session, url, [])
+        before = rss(pid)
+        tasks = [asyncio.create_task(read_first(session, url, first)) for _ in range(streams)]
+        until = time.monotonic() + DEADLINE_S
+        while len(first) < streams and time.monotonic() < until:
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(20.0)  # each has some tokens in its windows by then
+        grown = rss(pid) - before
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    late = sorted(first)
+    return {
+        "streams": len(late),
+        "headers p50 s": round(statistics.median(late), 3),
+        "headers p99 s": round(late[int(len(late) * 0.99)], 3),
+        "KiB a stream": round(grown / 1024 / streams, 1),
+    }
+
+
+async def read_first(session: aiohttp.ClientSession, url: str, first: list[float]) -> None:
+    """Read a stream; note how long its first byte took."""
+    began = time.monotonic()
+    noted = False
+
+    def came(_: bytes) -> None:
+        nonlocal noted
+        if not noted:
+            noted = True
+            first.append(time.monotonic() - began)
+
+    await read(session, url, "chat", came)
