@@ -44,6 +44,9 @@ SEND_BYTES = 16_384
 STALLED_BYTES_MAX = 262_144
 """Memory of a stream that nobody reads."""
 
+KERNELS_BYTES_MAX = 2_097_152
+"""What the kernels of both sides keep beside, and what was rebuilt and not yet read."""
+
 
 def site(fake: FakeModel, checks: tuple[Check, ...] = (), **more: Any) -> Site:
     upstream = Upstream(
@@ -77,11 +80,12 @@ def run(
         async with stage(make, rule, send_buffer_bytes=SEND_BYTES) as made:
             await _asks(made, "chat", "warm-up")
             await _idle(made)
+            await made.live.ticks(1)  # a socket is closed a turn after its transport
             tasks, before = asyncio.all_tasks(), descriptors()
             await work(made)
             await _idle(made)
             await eventually(lambda: asyncio.all_tasks() == tasks, "tasks are left")
-            await eventually(lambda: descriptors() == before, "descriptors are left")
+            await eventually(lambda: descriptors() <= before, "descriptors are left")
             witness = made.live.witness
             assert len(witness.of("started")) == len(witness.of("ended"))
             assert len(made.live.lines.named("request")) == len(witness.of("ended"))
@@ -334,10 +338,21 @@ def test_a_verifier_that_hangs_is_bridged_with_comments_and_the_upstream_waits()
 STALLED = said(SAYS * 2, Fault(kind="endless", after_frames=14))
 
 
+async def _stopped(made: Stage, exchanges: list[Exchange]) -> list[int]:
+    """Wait until nothing is taken of any of them any more; give what was."""
+    async with asyncio.timeout(20):
+        while True:
+            await made.fake.until(stalled=len(exchanges))
+            taken = [exchange.accepted_bytes for exchange in exchanges]
+            await made.live.ticks(3)
+            if [exchange.accepted_bytes for exchange in exchanges] == taken:
+                return taken
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("api", APIS)
 def test_a_reader_that_stalls_costs_little_and_stops_the_upstream(api: str, loop: str) -> None:
-    count = 4
+    count = 8
 
     async def work(made: Stage) -> None:
         gc.collect()
@@ -351,7 +366,8 @@ def test_a_reader_that_stalls_costs_little_and_stops_the_upstream(api: str, loop
                 wire.transport.write(post("/v1" + PATHS[api], asking(api, "m", stream=True)))
                 wires.append(wire)
                 await made.fake.until(requests=number + 1)
-            await made.fake.until(stalled=count)
+            exchanges = made.fake.requests[1:]
+            taken = await _stopped(made, exchanges)
             gc.collect()
             each = (tracemalloc.get_traced_memory()[0] - before) / count
         finally:
@@ -360,11 +376,7 @@ def test_a_reader_that_stalls_costs_little_and_stops_the_upstream(api: str, loop
         for one in made.live._process._connections.each():
             assert one._wire is not None
             assert one._wire.get_write_buffer_size() <= STALLED_BYTES_MAX / 2
-        exchanges = made.fake.requests[1:]
-        taken = [exchange.accepted_bytes for exchange in exchanges]
-        assert len(taken) == count
-        await made.live.ticks(2)
-        assert [exchange.accepted_bytes for exchange in exchanges] == taken
+        assert len(taken) == count and max(taken) < KERNELS_BYTES_MAX
         # One reads on, and only its upstream goes on.
         wires[0].read_on(1 << 20)
         await made.fake.until(lambda: exchanges[0].accepted_bytes > taken[0])

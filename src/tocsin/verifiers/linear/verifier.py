@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -139,5 +141,8 @@ def probabilities(scale: Scale, evidence: Floats) -> list[float]:
         >>> probabilities(np.array([[1.0, 0.0], [0.5, 1.0]]), np.array([-2.0, 800.0]))
         [0.5, 1.0]
     """
-    z = np.clip(scale[0] + scale[1] * evidence, -700.0, 700.0)
-    return [round(p, _DIGITS) for p in (1.0 / (1.0 + np.exp(-z))).tolist()]
+    # A few numbers: plain floats take a fifth of the time that arrays do.
+    return [
+        round(1.0 / (1.0 + math.exp(-min(max(z, -700.0), 700.0))), _DIGITS)
+        for z in (scale[0] + scale[1] * evidence).tolist()
+    ]
