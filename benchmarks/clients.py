@@ -78,10 +78,9 @@ def run(options: Options) -> Found:
         found.tables["pii-leak-benchmark, answers"] = _leaks(programs, folder, options)
         found.tables["pii-leak-benchmark, requests"] = _selfchecks(programs, folder)
     found.notes += [
-        "llm-comply: its tests that an endpoint passes. "
-        "A local model's words are drawn anew each time.",
+        "llm-comply: its tests that an endpoint passes. The local model's words are drawn anew.",
         "pii-leak-benchmark, answers: values that the model makes up; whole, and cut in two.",
-        "Its social security numbers begin with 9: none such is assignable, and no rule finds one.",
+        "Its social security numbers begin with 9: none is assignable, no built-in rule finds one.",
         "Fidelity is the share of masked values that come back; nothing here gives one back.",
         "pii-leak-benchmark, requests: requests are checked here, and stopped; never rewritten.",
     ]

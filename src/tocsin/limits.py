@@ -250,6 +250,10 @@ that more would cost time quadratic in its length."""
 APPEAL_DEADLINE_MS_MAX: int = 600_000
 """Longest time that a paused stream may wait for a decision."""
 
+LANE_MAX: int = 16_384
+"""Beginnings and ends of blocks, and texts between them, that wait one behind the other: four times
+what the blocks of a long agentic answer come to."""
+
 MARKER_CHARS_MAX: int = 64
 """Longest marker that stands for masked text."""
 

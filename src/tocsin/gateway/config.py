@@ -247,7 +247,7 @@ class LimitsConfig(Part, frozen=True, kw_only=True):
     body_bytes_max: Annotated[int, Meta(ge=1_024, le=limits.GATEWAY_BODY_BYTES_MAX)] = (
         8 * 1024 * 1024
     )
-    head_ms: Annotated[int, Meta(ge=0, le=limits.GATEWAY_WAIT_MS_MAX)] = 500
+    head_ms: Annotated[int, Meta(ge=0, le=limits.GATEWAY_WAIT_MS_MAX)] = 250
     keep_alive_ms: Annotated[int, Meta(ge=100, le=limits.GATEWAY_WAIT_MS_MAX)] = 15_000
     header_ms: Milliseconds = 10_000
     body_ms: Milliseconds = 30_000

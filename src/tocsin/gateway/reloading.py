@@ -56,10 +56,15 @@ class Reloading:
             if not self._again:
                 return
 
+    def _warmed(self) -> Site:
+        site = self._load()
+        site.warm()
+        return site
+
     async def _once(self) -> None:
         old = self._live.site
         try:
-            site = await asyncio.to_thread(self._load)
+            site = await asyncio.to_thread(self._warmed)
         except Exception as e:  # noqa: BLE001 - whatever is wrong with it, the old one stays
             # Our own errors name the place in the file, and show no secrets.
             why = {"why": str(e)} if isinstance(e, TocsinError) else place(e)

@@ -125,6 +125,7 @@ class _Process:
             self._log.say("listening", address=where, digest=self._live.site.digest)
             if self._door.ready is not None:
                 self._door.ready(where, operating)
+            await asyncio.to_thread(self._live.site.warm)
             await self._stop.wait()
             return await self._drain(server)
 

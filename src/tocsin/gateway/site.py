@@ -126,7 +126,7 @@ class Site:
     port: int = 8080
     streams_max: int = 4_000
     body_bytes_max: int = 8 * 1024 * 1024
-    head_ms: int = 500
+    head_ms: int = 250
     keep_alive_ms: int = 15_000
     header_ms: int = 10_000
     body_ms: int = 30_000
@@ -134,16 +134,32 @@ class Site:
     drain_ms: int = 30_000
 
     @property
+    def checks(self) -> tuple[Check, ...]:
+        """All checks of all routes."""
+        found: list[Check] = []
+        for route in self.routes:
+            found += route.guard.checks
+            found += () if route.input is None else route.input.checks
+            found += () if route.stronger is None else (route.stronger,)
+        return tuple(found)
+
+    @property
     def waited_for(self) -> tuple[AsyncVerifier, ...]:
         """Verifiers that have to be let go of when the site is not used any more."""
-        found: dict[int, AsyncVerifier] = {}
-        for route in self.routes:
-            asked = () if route.input is None else route.input.checks
-            heard = () if route.stronger is None else (route.stronger,)
-            for check in (*route.guard.checks, *asked, *heard):
-                if isinstance(check.verifier, AsyncVerifier):
-                    found[id(check.verifier)] = check.verifier
+        found = {
+            id(check.verifier): check.verifier
+            for check in self.checks
+            if isinstance(check.verifier, AsyncVerifier)
+        }
         return tuple(found.values())
+
+    def warm(self) -> None:
+        """Put promises into words now: the first receipt must not wait for it. Takes half a second.
+
+        May run on another thread than the one that uses the site.
+        """
+        for check in self.checks:
+            _ = check.promise
 
     def tenant(self, key: str | None) -> Tenant | None:
         """Return whose key this is; every stored hash is compared, in constant time."""

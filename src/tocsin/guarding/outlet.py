@@ -30,7 +30,12 @@ class _Span:
     end: int
 
 
-Lane = deque[_Span | Began | Sealed]
+class Lane(deque["_Span | Began | Sealed"]):
+    """What waits, in the order in which it goes out; `texts` are the spans among it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: deque[_Span] = deque()
 
 
 class ChannelWindow(Window):
@@ -85,6 +90,7 @@ class Outlet:
         windows: by channel.
         shown: whether anything went out.
         head: what the response begins with; it goes out with the first thing that does.
+        held: characters that wait, of all channels.
     """
 
     def __init__(self, hold: Hold, hold_chars: int, *, in_order: bool) -> None:
@@ -96,25 +102,38 @@ class Outlet:
         self.windows: dict[Channel, ChannelWindow] = {}
         self.head: Opened | None = None
         self.shown = False
+        self.held = 0
 
     def open(self, channel: Channel, readers: list[Running], checks: int) -> ChannelWindow:
         """Begin with a channel."""
-        lane = self._lanes.setdefault(None if self._in_order else channel, deque())
+        lane = self._lanes.setdefault(None if self._in_order else channel, Lane())
         window = self.windows[channel] = ChannelWindow(channel, lane, readers, checks)
         return window
 
     def write(self, window: ChannelWindow, event: Wrote) -> None:
         """Take text; it waits."""
         window.add(event.text, event.tokens)
+        self.held += len(event.text)
         last = window.lane[-1] if window.lane else None
         if isinstance(last, _Span) and last.window is window:
             last.end = window.received
         else:
-            window.lane.append(_Span(window, window.received))
+            span = _Span(window, window.received)
+            window.lane.append(span)
+            window.lane.texts.append(span)
 
     def end(self, event: Stopped | Spent) -> None:
-        """Take what comes out with the end of the response."""
+        """Take what comes out with the end of the response; of tokens used, the last word counts."""
+        last = self._endings[-1] if self._endings else None
+        if isinstance(event, Spent) and isinstance(last, Spent):
+            self._endings.pop()
         self._endings.append(event)
+
+    def let_go(self, out: list[Event]) -> None:
+        """Hold back no more."""
+        self._hold, self._hold_chars = "optimistic", 0
+        for lane in self._lanes.values():
+            self.drain(lane, out)
 
     def drain(self, lane: Lane, out: list[Event], *, final: bool = False) -> None:
         """Let out what is cleared; everything, where `final`."""
@@ -124,12 +143,15 @@ class Outlet:
                 window = item.window
                 upto = item.end if final else min(item.end, self._limit(window))
                 if upto > window.released:
+                    waited = window.held
                     text = window.release(upto)
+                    self.held -= waited - window.held
                     tokens = window.tokens_shown()
                     if text:
                         self.emit(Wrote(channel=window.channel, text=text, tokens=tokens), out)
                 if window.released < item.end:
                     return
+                lane.texts.popleft()
             else:
                 if item.channel.kind == "tool_arguments" and not final:
                     return
@@ -140,10 +162,8 @@ class Outlet:
 
     def _has_text_behind(self, lane: Lane) -> bool:
         """Whether the first block has text to show: until then, another model may still answer."""
-        for item in lane:
-            if isinstance(item, _Span):
-                return self._limit(item.window) > item.window.released
-        return False
+        first = lane.texts[0].window if lane.texts else None
+        return first is not None and self._limit(first) > first.released
 
     def _limit(self, window: ChannelWindow) -> int:
         """Offset up to which a channel may be shown now."""
@@ -184,6 +204,6 @@ class Outlet:
             if window.whole and window.masks:
                 try:
                     msgspec.json.decode(window.preview())
-                except (msgspec.MsgspecError, UnicodeEncodeError):
+                except (msgspec.MsgspecError, ValueError, RecursionError):
                     return False
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, Protocol
 
 import msgspec
@@ -15,7 +16,6 @@ from tocsin.model import Channel, Context, Finding, Hold, Intervention, Mode, Ou
 from tocsin.monitor import Monitor
 from tocsin.monitor.path import real
 from tocsin.policy.failures import MAY_PASS, Failure
-from tocsin.risk.guarantee import of_certificate
 from tocsin.verifiers.contract import AnyVerifier
 
 ANY = "*"
@@ -40,9 +40,6 @@ class Check:
         segment: the calibration's segment.
         roles: which messages of a request are read; all of them where empty. For input only.
         deadline_ms: longest wait for an answer, where the verifier has to be waited for.
-
-    Attributes:
-        promise: what the calibration promises; None without one.
     """
 
     name: str
@@ -54,14 +51,16 @@ class Check:
     segment: str | None = None
     roles: frozenset[str] = frozenset()
     deadline_ms: int = 5_000
-    promise: Promise | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself; say the promise once, for all receipts."""
+        """Refuse what contradicts itself."""
         if self.monitor is not None and self.alarm_below is not None:
             raise InputError(f"check {self.name!r}: give a calibration or alarm_below, not both")
-        if self.monitor is not None:
-            object.__setattr__(self, "promise", promised(self.monitor, self.segment))
+
+    @cached_property
+    def promise(self) -> Promise | None:
+        """What the calibration promises; None without one. Said once, for all receipts."""
+        return None if self.monitor is None else promised(self.monitor, self.segment)
 
     def finding_does(self, finding: Finding) -> Intervention:
         """Say what a finding leads to: by its rule, else by its category, else by `ANY`."""
@@ -71,6 +70,8 @@ class Check:
 
 def promised(monitor: Monitor, segment: str | None) -> Promise:
     """Say what a monitor promises, in numbers and words."""
+    from tocsin.risk.guarantee import of_certificate  # SciPy: a third of a second
+
     certificate = monitor.certificate
     member = certificate.member
     said = of_certificate(monitor.calibration, certificate)

@@ -19,7 +19,7 @@ from tocsin.guarding.outlet import ChannelWindow, Outlet
 from tocsin.guarding.plan import Appeal, Check, Doors, Guard
 from tocsin.guarding.receipt import Account, AlarmRecord, FailureRecord, Receipt, Who
 from tocsin.guarding.running import Running, Trajectory
-from tocsin.limits import APPEALS_MAX, CHANNELS_MAX, HELD_CHARS_MAX
+from tocsin.limits import APPEALS_MAX, CHANNELS_MAX, HELD_CHARS_MAX, LANE_MAX
 from tocsin.model import (
     Channel,
     Context,
@@ -193,6 +193,8 @@ class Guarded:
         window.lane.append(event)
         if not self.over:
             self._outlet.drain(window.lane, out)
+        if len(window.lane) > LANE_MAX and not self.over:
+            self._fail("upstream_too_long", out, detail=f"more than {LANE_MAX} blocks wait")
 
     async def _wrote(self, event: Wrote, out: list[Event]) -> None:
         if not event.text:
@@ -214,8 +216,18 @@ class Guarded:
             self._outlet.drain(window.lane, out)
         if not window.readers:
             self._outlet.drain(window.lane, out)
-        if window.held > HELD_CHARS_MAX:
-            self._fail("hold_overflow", out)
+        if self._outlet.held > HELD_CHARS_MAX:
+            self._overflow(out)
+
+    def _overflow(self, out: list[Event]) -> None:
+        """Hold back no more; where the table lets that pass, let go of what is held."""
+        self._fail("hold_overflow", out)
+        if self.over:
+            return
+        self._optimistic = True
+        self._outlet.let_go(out)
+        if self._outlet.held > HELD_CHARS_MAX:  # tool calls, and what stands behind them
+            self._fail("upstream_too_long", out)
 
     # ------------------------------------------------------------------------------------ checks
 
@@ -502,10 +514,13 @@ class Guarded:
         for window in list(self._windows.values()):
             await self._end(window, "turn", out)
         if self._trajectory is not None:
+            await self._end_turn(out)
             self.leave()
         else:
             await self._close_checks(out)
-        if self.over:
+        if not self._is_over():
+            self._hear_silence(out)
+        if self._is_over():
             return
         if not self._outlet.tools_are_json():
             self._stop = self._ledger.done = self._guard.otherwise
@@ -513,6 +528,32 @@ class Guarded:
             return
         self._outlet.finish(done, out)
         self.over = True
+
+    async def _end_turn(self, out: list[Event]) -> None:
+        """Tell checks that wait for more than the end of a tool call that the turn is over.
+
+        A conversation's checks are not closed; what they have not spoken of would go unchecked.
+        """
+        for window in list(self._windows.values()):
+            late = [r for r in window.readers if self._is_silent(r, window)]
+            if late and not self.over:
+                delta = Delta(text="", channel=window.channel, ends="turn")
+                batch = await self._feed(late, delta, out)
+                if batch and not self._is_over():
+                    await self._judge(batch, out)
+
+    def _hear_silence(self, out: list[Event]) -> None:
+        """Take a check that has not spoken of all the text for one that broke: nothing is cleared
+        by silence.
+        """  # noqa: D205 - one sentence
+        for window in self._windows.values():
+            for running in list(window.readers):
+                if self._is_silent(running, window) and not self.over:
+                    self._lose(running, "verifier_failed", "it did not speak of all the text", out)
+
+    @staticmethod
+    def _is_silent(running: Running, window: ChannelWindow) -> bool:
+        return running.upto.get(window.channel, 0) < window.received
 
     async def _close_checks(self, out: list[Event]) -> None:
         """Close verifiers and monitors; either may have a last word."""
@@ -549,7 +590,7 @@ class Guarded:
     def status(self) -> GuardStatus:
         """How well what was shown was checked."""
         shown = [w for w in self._windows.values() if w.shown]
-        if any(not w.readers for w in shown) or (shown and self._guard.hold == "optimistic"):
+        if any(not w.readers for w in shown) or (shown and self._optimistic):
             return "bypassed"
         return "degraded" if self._ledger.degraded else "ok"
 

@@ -233,10 +233,13 @@ class Window:
         """Take the tokens of what was just let out; those with a masked character are left out."""
         if not self._tokens_to_show:
             return ()
-        taken = []
+        taken, at = [], 0
+        hidden = self._hidden  # in order, as the tokens are
         while self._tokens_to_show and self._tokens_to_show[0][0] <= self.released:
             end, token = self._tokens_to_show.popleft()
             start = end - len(token.text)
-            if not any(a < end and start < b for a, b in self._hidden):
+            while at < len(hidden) and hidden[at][1] <= start:
+                at += 1
+            if at == len(hidden) or hidden[at][0] >= end:
                 taken.append(token)
         return tuple(taken)
