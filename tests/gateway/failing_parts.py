@@ -27,7 +27,9 @@ MONITOR = Monitor(example_calibration(epsilon=0.1, delta=0.1))
 def _skipping() -> Monitor:
     """Calibrate so that a missing score changes nothing."""
     data = trajectories(500, 0.4, np.random.default_rng(0))
-    made = calibrate(data, Plan(signal=SIGNAL, epsilons=(0.1,), missing="skip"), library_version="test")
+    made = calibrate(
+        data, Plan(signal=SIGNAL, epsilons=(0.1,), missing="skip"), library_version="test"
+    )
     assert not isinstance(made, Refusal)
     return Monitor(made)
 
@@ -36,7 +38,7 @@ SKIPPING = _skipping()
 
 
 class Unable:
-    """A verifier that gives no judgement of a step with the word in it, or a judgement that is none.
+    """A verifier that has no judgement of a step with the word in it, or one that is none.
 
     Args:
         says: why, or the value that it gives.
@@ -118,7 +120,7 @@ class Waiting:
     """A verifier that is waited for, and that hangs or raises where it reads the word.
 
     Attributes:
-        hangs: how many of its sessions hang; `gives_up` counts those that were given up.
+        hanging: how many of its sessions hang.
         gate: lets all go on that hang.
     """
 

@@ -144,7 +144,8 @@ class Live:
     async def start(self) -> None:
         self._task = asyncio.create_task(self._process.run())
         async with asyncio.timeout(WAIT_S):
-            await asyncio.wait({self._task, self._ready}, return_when=asyncio.FIRST_COMPLETED)
+            both: set[asyncio.Future[Any]] = {self._task, self._ready}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if self._task.done():
                 self._task.result()
 

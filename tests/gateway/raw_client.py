@@ -93,7 +93,7 @@ class Wire(asyncio.Protocol):
 async def connect(where: tuple[str, int], *, room_bytes: int = 0) -> Wire:
     """Connect; `room_bytes` is what the kernel is asked to keep of what is not read."""
     sock = socket.socket()
-    sock.setblocking(False)  # noqa: FBT003 - the signature is the library's
+    sock.setblocking(False)
     if room_bytes:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room_bytes)
     loop = asyncio.get_running_loop()
@@ -233,7 +233,7 @@ class Answer:
         return dict(json.loads(self.blocks[said[0]][0].removeprefix(": tocsin ")))
 
 
-# ------------------------------------------------------------------------------- every text there is
+# ------------------------------------------------------------------------------ every text there is
 
 
 def leaves(value: Any, path: Place = ()) -> Iterator[tuple[Place, str]]:
@@ -360,7 +360,7 @@ def _messages_body(frame: Any, add: Add) -> None:
             add("tool_arguments", 0, at, json.dumps(block["input"], ensure_ascii=False))
 
 
-# --------------------------------------------------------------------------------------- its one end
+# -------------------------------------------------------------------------------------- its one end
 
 
 def ending(api: str, answer: Answer) -> list[str]:

@@ -50,12 +50,12 @@ from tocsin.guarding.plan import Check, Guard
 from tocsin.model import UnknownReason
 from tocsin.monitor import Monitor
 from tocsin.policy.failures import FAILURES, FROM_UNKNOWN, MAY_PASS, TABLE, Failure
+from tocsin.stream.events import APIS
 from tocsin.testing.fake_model import Choice, Exchange, FakeModel, Fault, Reply
 
 SAYS = "Nobody on the hill had ever seen the sea so calm, or so they said. "
 EARLY = f"{BREAK} {SAYS * 4}"
 LATE = f"{SAYS * 2}{BREAK} {SAYS * 2}"
-APIS = ("chat", "responses", "messages")
 TEXT = ("text", 0, 0)
 MID_FRAMES = 40
 """So many frames of four characters are more than a cell and a step."""
@@ -186,7 +186,7 @@ def _appealing(**more: Any) -> dict[str, list[Provoke]]:
 def _held() -> dict[str, list[Provoke]]:
     patches = {"tocsin.guarding.response.HELD_CHARS_MAX": 150}
     line = "Not a line in it, and no end of it; " * 8
-    made = {"checks": lambda: (scored("lines", Line()),), "patches": patches}
+    made: dict[str, Any] = {"checks": lambda: (scored("lines", Line()),), "patches": patches}
     return {
         "before_first_byte": [Provoke(reply=said(line), forms=(True, False), **made)],
         "mid_stream": [Provoke(reply=said(f"It is so.\n{SAYS}\n{line}"), **made)],
@@ -772,6 +772,6 @@ def silent(stack: ExitStack) -> str:
     sock.listen(0)
     for _ in range(4):
         filler = stack.enter_context(socket.socket())
-        filler.setblocking(False)  # noqa: FBT003 - the signature is the library's
+        filler.setblocking(False)
         filler.connect_ex(sock.getsockname())
     return f"http://127.0.0.1:{sock.getsockname()[1]}/v1"

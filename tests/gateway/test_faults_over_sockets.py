@@ -10,7 +10,7 @@ import asyncio
 import gc
 import statistics
 import tracemalloc
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -30,12 +30,12 @@ from gateway.raw_client import (
 from guarded_streams import literal_rules
 
 from tocsin.gateway.site import Route, Site, Upstream
-from tocsin.guarding.plan import Check, Guard
 from tocsin.gateway.upstream import Call
+from tocsin.guarding.plan import Check, Guard
 from tocsin.limits import SSE_EVENT_BYTES_MAX
+from tocsin.stream.events import APIS
 from tocsin.testing.fake_model import Choice, Exchange, FakeModel, Fault, Reply
 
-APIS = ("chat", "responses", "messages")
 SAYS = "Nobody on the hill had ever seen the sea so calm, or so they said. "
 TEXT = ("text", 0, 0)
 GONE_S = 0.25
@@ -56,7 +56,7 @@ KERNELS_BYTES_MAX = 2_097_152
 def site(fake: FakeModel, checks: tuple[Check, ...] = (), **more: Any) -> Site:
     upstream = Upstream(
         name="fake", url=f"{fake.url}/v1", speaks=frozenset(APIS), first_ms=20_000, idle_ms=20_000
-    )  # type: ignore[arg-type]
+    )
     guard = Guard(checks=checks or (scored("plain", Unable(0.9)), rules()))
     route = Route(name="all", models=("*",), upstream=upstream, model=None, guard=guard)
     return Site(routes=(route,), open_to_all=True, **more)
@@ -105,6 +105,7 @@ async def _idle(made: Stage) -> None:
     plane = made.live.plane
     await eventually(lambda: plane.under_way == 0, "a request is under way")
     await eventually(lambda: made.live._process._connections.count == 0, "a client is left")
+    assert plane.session.connector is not None
     for kept in list(plane.session.connector._conns.values()):
         for protocol, _ in kept:
             protocol.close()
@@ -115,6 +116,11 @@ async def _asks(made: Stage, api: str, model: str) -> Answer:
     async with await connect(made.live.where) as wire:
         wire.transport.write(post("/v1" + PATHS[api], asking(api, model, stream=True)))
         return await wire.answer()
+
+
+async def _ends(made: Stage, count: int) -> None:
+    """Wait until so many requests have ended."""
+    await made.live.until(lambda: len(made.live.witness.of("ended")) == count)
 
 
 async def begin(made: Stage, api: str, *, model: str = "m", stream: bool = True) -> Wire:
@@ -392,7 +398,7 @@ def test_a_reader_that_stalls_stops_its_upstream_and_no_other(api: str, loop: st
         # One reads on, and only its upstream goes on.
         exchanges = made.fake.requests[1:]
         wires[0].transport.resume_reading()
-        await made.fake.until(lambda: exchanges[0].accepted_bytes > taken[0])
+        await eventually(lambda: exchanges[0].accepted_bytes > taken[0], "nothing goes on")
         assert exchanges[1].accepted_bytes == taken[1]
         await _leave(made, wires)
 
@@ -428,9 +434,8 @@ def test_a_reader_that_stalls_for_too_long_is_let_go(loop: str) -> None:
             wire.transport.pause_reading()
             wire.transport.write(post("/v1" + PATHS[api], asking(api, "m", stream=True)))
             await made.fake.until(gone=count)
-            witness = made.live.witness
-            await made.live.until(lambda w=witness, a=api: bool(w.of("ended", a, "all", "client_gone")))  # type: ignore[misc]
-            assert len(witness.of("ended", api, "all", "client_gone")) == 1
+            await _ends(made, count + 1)
+            assert len(made.live.witness.of("ended", api, "all", "client_gone")) == 1
             wire.reset()
             await wire.ended()
 

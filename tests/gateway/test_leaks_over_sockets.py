@@ -166,7 +166,7 @@ class World:
         """Read a receipt once it is written."""
         live = self.stage.live
         told = live.lines.named("receipt")
-        written = live.witness.of("receipt", True)  # noqa: FBT003 - the value that was counted
+        written = live.witness.of("receipt", True)
         assert name in [line["id"] for line in told]
         self.runner.run(
             live.until(lambda: len(live.witness.of("receipt")) == len(live.lines.named("receipt")))

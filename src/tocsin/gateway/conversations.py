@@ -8,7 +8,7 @@ was read of it cannot be read again, and beginning anew would forget its highest
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -47,6 +47,8 @@ class Conversation:
         busy: one is under way.
         lost: what its checks know is of no use any more.
         seen_s: when it last ended, on the clock of the event loop.
+        keeps: what its checks need as long as it lives: the configuration that holds their
+            verifiers, which are let go of with it.
     """
 
     key: tuple[str, str, str]
@@ -56,6 +58,7 @@ class Conversation:
     busy: bool = False
     lost: bool = False
     seen_s: float = 0.0
+    keeps: object = None
 
     @property
     def hashed(self) -> str:
@@ -68,7 +71,8 @@ class Conversations:
 
     Args:
         clock: gives seconds; only differences count.
-        most: so many are kept; of those that wait, the one that was silent longest goes first.
+        most: so many are kept. Where one more comes, the tenant that has most gives up the one that
+            was silent longest: nobody's alarms are forgotten because of what others send.
         idle_s: after such a silence one is forgotten.
     """
 
@@ -82,12 +86,19 @@ class Conversations:
         self._most = most
         self._idle_s = idle_s
         self._known: OrderedDict[tuple[str, str, str], Conversation] = OrderedDict()
+        self._of_tenant: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._known)
 
     def enter(
-        self, tenant: str, route: str, name: str, guard: Guard, context: Context
+        self,
+        tenant: str,
+        route: str,
+        name: str,
+        guard: Guard,
+        context: Context,
+        keeps: object = None,
     ) -> Conversation | Refuse:
         """Begin a turn. Whoever does, ends it with `leave`.
 
@@ -100,9 +111,11 @@ class Conversations:
         if found is not None and found.busy:
             return _BUSY
         if found is None or not _same(found.guard, guard):
-            if found is None and len(self._known) >= self._most and not self._evict():
+            if found is None and len(self._known) >= self._most and not self._evict(tenant):
                 return _FULL
-            found = self._known[key] = Conversation(key, guard, Trajectory(guard, context))
+            made = Conversation(key, guard, Trajectory(guard, context), keeps=keeps)
+            self._of_tenant[tenant] += found is None
+            found = self._known[key] = made
         if found.lost:
             return _LOST
         found.busy = True
@@ -128,14 +141,25 @@ class Conversations:
             first = next(iter(self._known.values()))
             if first.busy or now - first.seen_s < self._idle_s:
                 return
-            del self._known[first.key]
+            self._drop(first)
 
-    def _evict(self) -> bool:
-        for key, conversation in self._known.items():
-            if not conversation.busy:
-                del self._known[key]
-                return True
+    def _evict(self, tenant: str) -> bool:
+        """Make room for one more of a tenant; false where all that could go are busy."""
+        largest, most = max(self._of_tenant.items(), key=lambda item: item[1])
+        own = self._of_tenant.get(tenant, 0)
+        for name in [tenant] if own == most else [largest, tenant]:
+            for key, conversation in self._known.items():
+                if key[0] == name and not conversation.busy:
+                    self._drop(conversation)
+                    return True
         return False
+
+    def _drop(self, conversation: Conversation) -> None:
+        del self._known[conversation.key]
+        tenant = conversation.key[0]
+        self._of_tenant[tenant] -= 1
+        if not self._of_tenant[tenant]:
+            del self._of_tenant[tenant]
 
 
 def _same(one: Guard, other: Guard) -> bool:

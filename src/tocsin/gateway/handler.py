@@ -137,7 +137,9 @@ def _enter(job: Job) -> Conversation | Refuse | None:
         return Refuse(kind="bad_request", message=wrong)
     known = job.plane.conversations
     try:
-        return known.enter(job.tenant.name, route.name, name, route.guard, job.asked.context)
+        return known.enter(
+            job.tenant.name, route.name, name, route.guard, job.asked.context, keeps=job.site
+        )
     except Exception as e:  # noqa: BLE001 - whatever breaks in a verifier is a failure
         job.plane.log.say("verifier_failed", **place(e))
         job.plane.meters.failure(route.name, "verifier_failed", "refuse")

@@ -57,6 +57,7 @@ class Outlet:
         "_loop",
         "_protocol",
         "_request",
+        "_within",
         "_writer",
         "_wrote_s",
         "begins_s",
@@ -80,6 +81,7 @@ class Outlet:
         self._wrote_s = self._loop.time()
         self._comment: asyncio.Task[None] | None = None
         self._ended = False
+        self._within = False  # some of what is sent has gone out, and some has not
         self._writer: StreamWriter | None = None
         self.opened_s: float | None = None
         self.begins_s: float | None = None
@@ -98,10 +100,14 @@ class Outlet:
             if self._protocol.writing_paused:
                 await writer.drain()
             return
-        for at in range(0, len(data), CLIENT_WRITE_BYTES):
-            await writer.write(data[at : at + CLIENT_WRITE_BYTES], drain=False)
-            if self._protocol.writing_paused:
-                await writer.drain()
+        self._within = True
+        try:
+            for at in range(0, len(data), CLIENT_WRITE_BYTES):
+                await writer.write(data[at : at + CLIENT_WRITE_BYTES], drain=False)
+                if self._protocol.writing_paused:
+                    await writer.drain()
+        finally:
+            self._within = False
 
     async def end(self, data: bytes) -> None:
         """Send the last bytes.
@@ -152,7 +158,7 @@ class Outlet:
         Nothing in here suspends before all is written, so that it cannot come between two writes.
         """
         try:
-            if self._ended or self._protocol.writing_paused:
+            if self._ended or self._within or self._protocol.writing_paused:
                 return
             head = self._head()
             if head is None:

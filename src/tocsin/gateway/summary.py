@@ -260,11 +260,33 @@ def _of_policy(policy: Policy) -> Iterator[str]:
     read = frozenset[str]().union(*(c.verifier.declares.channels for c in guard.checks))
     if unread := GENERATED - read:
         yield f"no check reads {', '.join(sorted(unread))} of a response: it is shown unchecked"
+    yield from _of_promises(policy)
     if "require_approval" in does:
         yield "require_approval: nobody is there to ask yet, so that each one is lost"
     if config.escalate is not None and "escalate" not in does:
         yield "escalate: no alarm escalates"
     yield from _of_demonstrations(config)
+
+
+def _of_promises(policy: Policy) -> Iterator[str]:
+    """Say where what checks promise one by one is not what all of them promise together."""
+    for key, guard in (("checks", policy.guard), ("input", policy.input)):
+        promised = [] if guard is None else [(c, c.monitor) for c in guard.checks]
+        rates = [m.certificate for _, m in promised if m is not None]
+        alarms = [c.epsilon for c in rates if c.risk == "false_alarm"]
+        if len(alarms) > 1:
+            yield (
+                f"{key}: each calibrated check promises a rate of false alarms of its own; that "
+                f"any of the {len(alarms)} rings on a safe one is bounded by their sum, "
+                f"{sum(alarms):g}, and the deltas add up too"
+            )
+        appeals = {c.on_alarm for c, m in promised if m is not None and
+                   m.certificate.risk == "missed_detection"}  # fmt: skip
+        if appeals & {"escalate", "require_approval"}:
+            yield (
+                f"{key}: the promise about missed detections is one about the first alarm; "
+                "whoever overrules it may be wrong"
+            )
 
 
 def _of_demonstrations(config: PolicyConfig) -> Iterator[str]:

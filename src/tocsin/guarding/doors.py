@@ -78,8 +78,11 @@ async def _answer(check: Check, answer: Awaitable[list[Outcome]]) -> list[Outcom
 async def heard(stronger: Check, appeal: Appeal) -> Verdict:
     """Put all of a response before a check: it is unsafe where the check rings, at any step.
 
-    A step without a score is no answer.
+    A step without a score is no answer, and neither is the word of one who did not read what rang.
     """
+    reads = stronger.verifier.declares.channels
+    if unread := appeal.about - reads:
+        return Verdict(safe=None, reason=f"{stronger.name} reads no {', '.join(sorted(unread))}")
     outcomes: list[Outcome] = []
     deltas = [Delta(text=text, channel=channel, ends="turn") for channel, text in appeal.text]
     verifier = stronger.verifier
@@ -93,6 +96,9 @@ async def heard(stronger: Check, appeal: Appeal) -> Verdict:
         for delta in deltas:
             outcomes += await waiting.feed(delta)
         outcomes += await waiting.close()
+    upto = {outcome.channel: outcome.upto for outcome in outcomes}
+    if any(c.kind in reads and upto.get(c, 0) < len(text) for c, text in appeal.text):
+        return Verdict(safe=None, reason=f"{stronger.name} did not speak of all the text")
     return verdict(stronger, outcomes)
 
 

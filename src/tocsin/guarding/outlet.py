@@ -123,7 +123,7 @@ class Outlet:
             window.lane.texts.append(span)
 
     def end(self, event: Stopped | Spent) -> None:
-        """Take what comes out with the end of the response; of tokens used, the last word counts."""
+        """Take what comes out with the end of the response; the last word on tokens counts."""
         last = self._endings[-1] if self._endings else None
         if isinstance(event, Spent) and isinstance(last, Spent):
             self._endings.pop()

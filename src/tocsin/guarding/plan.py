@@ -12,7 +12,17 @@ import msgspec
 from tocsin.errors import InputError
 from tocsin.guarding.receipt import Promise
 from tocsin.limits import MARKER_CHARS_MAX
-from tocsin.model import Channel, Context, Finding, Hold, Intervention, Mode, Outcome, UnknownReason
+from tocsin.model import (
+    Channel,
+    ChannelKind,
+    Context,
+    Finding,
+    Hold,
+    Intervention,
+    Mode,
+    Outcome,
+    UnknownReason,
+)
 from tocsin.monitor import Monitor
 from tocsin.monitor.path import real
 from tocsin.policy.failures import MAY_PASS, Failure
@@ -153,12 +163,14 @@ class Appeal(msgspec.Struct, frozen=True, kw_only=True):
         check: whose alarm it is.
         context: what the generator was given.
         text: all that it has written so far, channel by channel.
+        about: kinds of channels in which it rang; who does not read these cannot judge it.
     """
 
     kind: Literal["escalate", "require_approval"]
     check: str
     context: Context
     text: tuple[tuple[Channel, str], ...]
+    about: frozenset[ChannelKind] = frozenset()
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):

@@ -205,16 +205,14 @@ class Guarded:
         self._outlet.write(window, event)
         if self._keeps_text:
             window.parts.append(event.text)
-        if window.received < window.due and window.readers and not self._optimistic:
-            return  # most tokens end here: what they are part of is not whole yet
-        if self._optimistic:
+        if self._optimistic or not window.readers:
             self._outlet.drain(window.lane, out)
+        if window.received < window.due:
+            return  # most tokens end here: what they are part of is not whole yet
         for text, tokens in window.cells():
             await self._check(window, text, tokens, None, out)
             if self.over:
                 return
-            self._outlet.drain(window.lane, out)
-        if not window.readers:
             self._outlet.drain(window.lane, out)
         if self._outlet.held > HELD_CHARS_MAX:
             self._overflow(out)
@@ -416,7 +414,7 @@ class Guarded:
         if does != wanted:
             why = "the policy observes"
         if does in {"escalate", "require_approval"}:
-            does, why, appeal = await self._appeal(running, does, out)
+            does, why, appeal = await self._appeal(running, does, score, out)
             if self.over:
                 return False
         if does == "fallback" and (self._outlet.shown or self._is_fallback):
@@ -436,7 +434,7 @@ class Guarded:
         return False
 
     async def _appeal(
-        self, running: Running, kind: Intervention, out: list[Event]
+        self, running: Running, kind: Intervention, score: Score | None, out: list[Event]
     ) -> tuple[Intervention, str, str]:
         """Pause, and ask; what follows, why, and who said so."""
         otherwise: Intervention = self._guard.otherwise
@@ -445,12 +443,15 @@ class Guarded:
         self._appeals += 1
         if self._appeals > APPEALS_MAX:
             return otherwise, f"{APPEALS_MAX} appeals were heard already", ""
+        read = [w.channel for w in self._windows.values() if running in w.readers]
+        rang = read if score is None else [score.channel]
         verdict = await self._doors.appeal(
             Appeal(
                 kind="escalate" if kind == "escalate" else "require_approval",
                 check=running.check.name,
                 context=self._context,
                 text=tuple((w.channel, "".join(w.parts)) for w in self._windows.values()),
+                about=frozenset(channel.kind for channel in rang),
             )
         )
         said = verdict.by if verdict.score is None else f"{verdict.by}: {verdict.score:g}"

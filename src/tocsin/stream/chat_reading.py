@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from tocsin.limits import CHANNELS_MAX, IDENTIFIER_CHARS_MAX
+from tocsin.limits import CHANNELS_MAX, HELD_CHARS_MAX, IDENTIFIER_CHARS_MAX
 from tocsin.model import Channel, ChannelKind
 from tocsin.stream.chat_form import (
     REASONS,
@@ -227,14 +227,14 @@ def _is_another(known: _ToolCall, call: Call, tools: Tools) -> bool:
 class Reader:
     """Chunks to events; fed by the decoder of a stream, or once with a whole body."""
 
-    __slots__ = ("_asked", "_calls", "_choices", "_opened", "_usage", "_whole")
+    __slots__ = ("_arguments", "_asked", "_calls", "_choices", "_opened", "_usage", "_whole")
 
     def __init__(self, asked: Asked, *, whole: bool) -> None:
         self._asked = asked
         self._whole = whole
         self._opened = False
         self._choices: dict[int, _ChoiceReader] = {}
-        self._calls = 0
+        self._calls = self._arguments = 0
         self._usage: Mapping[str, Any] | None = None
 
     def read(self, chunk: Chunk, out: list[Event]) -> None:
@@ -299,6 +299,10 @@ class Reader:
         self._calls += reader.calls - before
         if self._calls > CHANNELS_MAX:
             raise _Unreadable("too_long", "too many tool calls")
+        if call.function is not None:
+            self._arguments += len(call.function.arguments or "")
+        if self._arguments > HELD_CHARS_MAX:  # all of them wait until the end, whatever the policy
+            raise _Unreadable("too_long", "the arguments of tool calls are too long")
         tool_call.read(call, self._asked.tools, out)
 
 
