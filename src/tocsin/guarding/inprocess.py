@@ -65,10 +65,11 @@ def guard(
     Example:
         >>> import tocsin
         >>> from tocsin.guarding.plan import Check, Guard
-        >>> rules = Guard(checks=(Check(name="rules", verifier=tocsin.verifier("patterns")),))
-        >>> stream = guard(["My card is 4111 1111 ", "1111 1111, take it."], rules)
+        >>> patterns = tocsin.verifier("patterns")
+        >>> rules = Check(name="rules", verifier=patterns, on_finding={"*": "mask"})
+        >>> stream = guard(["My card is 4111 1111 ", "1111 1111."], Guard(checks=(rules,)))
         >>> "".join(stream), stream.account.done
-        ('My card is ', 'halt')
+        ('My card is [payment_card].', 'mask')
     """
     policy = watch if isinstance(watch, Guard) else _policy_of(watch, verifier)
     return GuardedStream(stream, policy, context or Context(), stronger, approver)

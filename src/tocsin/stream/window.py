@@ -44,6 +44,7 @@ class Window:
         >>> w = Window(Channel(), checks=1)
         >>> w.add("My number is 4111111111111111, thanks.")
         >>> w.mark(13, 29, "[card]")
+        True
         >>> w.release(20), w.release(38)
         ('My number is [card]', ', thanks.')
     """
