@@ -6,12 +6,16 @@ import itertools
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
+import msgspec
+
 from tocsin.guarding.doors import heard
 from tocsin.guarding.plan import Appeal, Check, Guard, Verdict
 from tocsin.guarding.response import Guarded
-from tocsin.model import Channel, Context, Delta, Finding, Outcome, Score
+from tocsin.model import Channel, Context, Delta, Finding, Outcome, Score, Signal
+from tocsin.monitor import Monitor
 from tocsin.stream.events import Blocked, Done, Event, Stopped, Wrote
 from tocsin.stream.steps import StepDefinition
+from tocsin.testing.worlds import example_calibration
 from tocsin.verifiers.contract import Declaration
 from tocsin.verifiers.patterns import Patterns
 from tocsin.verifiers.patterns.rulebook import Rule
@@ -19,6 +23,11 @@ from tocsin.verifiers.patterns.rulebook import Rule
 T = TypeVar("T")
 
 FORBIDDEN = "SEVEN-7-GATES"
+
+MONITOR = Monitor(
+    msgspec.structs.replace(example_calibration(epsilon=0.1, delta=0.1), signal=Signal())
+)
+"""A calibration that names no verifier, and so is taken with any."""
 
 
 def now(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -121,6 +130,6 @@ def cut(text: str, places: Iterable[int]) -> list[str]:
 
 
 __all__ = [
-    "FORBIDDEN", "Delta", "Doors", "Finding", "Outcome", "Score", "Scripted",
+    "FORBIDDEN", "MONITOR", "Delta", "Doors", "Finding", "Outcome", "Score", "Scripted",
     "blocked", "cut", "literal_rules", "now", "run", "texts",
 ]  # fmt: skip

@@ -9,32 +9,41 @@ from typing import Any, Literal
 import numpy as np
 
 from tocsin.guarding.plan import Check
-from tocsin.model import Channel, Context, Delta, Outcome, Refusal, Score, UnknownReason
+from tocsin.model import (
+    Channel,
+    Context,
+    Delta,
+    MissingPolicy,
+    Outcome,
+    Refusal,
+    Score,
+    Signal,
+    UnknownReason,
+)
 from tocsin.monitor import Monitor
 from tocsin.risk.calibrate import calibrate
 from tocsin.risk.plan import Plan
 from tocsin.stream.steps import StepDefinition
-from tocsin.testing.worlds import SIGNAL, example_calibration, trajectories
+from tocsin.testing.worlds import trajectories
 from tocsin.verifiers.contract import Declaration
 from tocsin.verifiers.stepwise import Judgement, NoJudgement, StepwiseSession
 
 BREAK = "BREAK"
 """The word in a text at which such a part fails."""
 
-MONITOR = Monitor(example_calibration(epsilon=0.1, delta=0.1))
 
-
-def _skipping() -> Monitor:
-    """Calibrate so that a missing score changes nothing."""
+def _calibrated(missing: MissingPolicy) -> Monitor:
+    """Calibrate for whatever verifier there is."""
     data = trajectories(500, 0.4, np.random.default_rng(0))
-    made = calibrate(
-        data, Plan(signal=SIGNAL, epsilons=(0.1,), missing="skip"), library_version="test"
-    )
+    plan = Plan(signal=Signal(), epsilons=(0.1,), missing=missing)
+    made = calibrate(data, plan, library_version="test")
     assert not isinstance(made, Refusal)
     return Monitor(made)
 
 
-SKIPPING = _skipping()
+MONITOR = _calibrated("error")
+SKIPPING = _calibrated("skip")
+"""To which a missing score changes nothing."""
 
 
 class Unable:

@@ -15,10 +15,11 @@ from typing import Any
 from aiohttp import web
 
 from tocsin.gateway.app import PLANE, make_app
+from tocsin.gateway.door import Door
 from tocsin.gateway.lag import Lag
 from tocsin.gateway.log import Log
 from tocsin.gateway.plane import Plane
-from tocsin.gateway.server import Door, _loop_factory, _Process
+from tocsin.gateway.server import _loop_factory, _Process
 from tocsin.gateway.site import Site
 from tocsin.gateway.surroundings import Surroundings
 from tocsin.testing.fake_model import FakeModel

@@ -508,6 +508,10 @@ def test_the_folder_of_receipts_has_to_be_there(tmp_path: Path) -> None:
         (policy(escalate=LINEAR), "policies.default: escalate: no alarm escalates"),
         (policy(checks=[DEMONSTRATED]), "checks[0]: the demonstration calibration was made on"),
         (
+            policy(checks=[DEMONSTRATED] * 2),
+            "any of the 2 rings on a safe one is bounded by their sum, 0.2",
+        ),
+        (
             policy(checks=[], input=[RULES | {"findings": {"*": "halt"}}]),
             "no check reads reasoning, refusal, text, tool_arguments of a response",
         ),

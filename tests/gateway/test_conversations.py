@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import weakref
 
+from gateway.world import Gate, on_literal, saying, within
 from guarded_streams import literal_rules
 
 from tocsin.gateway.conversations import Conversation, Conversations
 from tocsin.gateway.errors import Refuse
 from tocsin.guarding.plan import Check, Guard
 from tocsin.model import Context
+from tocsin.testing.fake_model import Fault
 
 GUARD = Guard(digest="d", checks=(Check(name="rules", verifier=literal_rules()),))
 
@@ -59,3 +62,18 @@ def test_a_conversation_keeps_the_configuration_whose_verifiers_it_uses() -> Non
     del known
     gc.collect()
     assert gone() is None
+
+
+def test_a_conversation_that_is_only_observed_refuses_nobody() -> None:
+    held = saying("All is well.", faults=(Fault(kind="hang", after_frames=2),))
+
+    async def test() -> None:
+        route, observed = {"conversations": True}, {"mode": "observe"}
+        async with Gate(held, on_literal(), route=route, guard=observed) as gate:
+            told = {"x-tocsin-conversation": "talk"}
+            both = [asyncio.create_task(gate.post("chat", told=told)) for _ in range(2)]
+            await gate.fake.until(held=2)
+            gate.fake.release()
+            assert [(await one).text for one in both] == ["All is well."] * 2
+
+    within(test())

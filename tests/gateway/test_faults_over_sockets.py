@@ -323,7 +323,7 @@ def test_a_verifier_that_hangs_is_bridged_with_comments_and_the_upstream_waits()
             await made.fake.until(stalled=1)
             assert waiting.hanging == 1
             exchange = made.fake.requests[-1]
-            taken = exchange.accepted_bytes
+            (taken,) = await _stopped(made, [exchange])
             seen = wire.data.count(b": keep-alive")
             await wire.until(lambda raw, seen=seen: raw.count(b": keep-alive") > seen + 1)  # type: ignore[misc]
             assert exchange.accepted_bytes == taken

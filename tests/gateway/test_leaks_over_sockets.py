@@ -23,6 +23,7 @@ from guarded_streams import FORBIDDEN, literal_rules
 from tocsin.gateway.site import Fallback, Route, Site, Upstream
 from tocsin.guarding.plan import Check, Guard
 from tocsin.limits import FEED_CHARS
+from tocsin.stream.events import APIS
 from tocsin.testing.fake_model import Call, Choice, Exchange, FakeModel, Reply
 
 RULES = literal_rules(steps="chars:16")
@@ -36,13 +37,13 @@ OFFSETS = {
     "first": 0,
     "second": 1,
     "ends_on_the_grid": FEED_CHARS - len(FORBIDDEN),
-    "across_the_grid": FEED_CHARS - 5,
+    "across_the_grid": FEED_CHARS - 9,
     "on_the_grid": FEED_CHARS,
     "at_the_hold_back": FEED_CHARS + HOLD_BACK,
     "late": 3 * FEED_CHARS + 7,
 }
 FACTORS: dict[str, tuple[Any, ...]] = {
-    "api": ("chat", "responses", "messages"),
+    "api": APIS,
     "channel": ("text", "tool", "reasoning", "refusal"),
     "n": (1, 2),
     "offset": (*OFFSETS, "last"),
@@ -96,7 +97,8 @@ def scripted(case: Case) -> Reply:
     elif case["channel"] == "reasoning":
         speaks = Choice(text="So be it.", reasoning=text)
     else:
-        speaks = Choice(**{case["channel"]: text})
+        fields: dict[str, Any] = {case["channel"]: text}
+        speaks = Choice(**fields)
     choices = (speaks,) if case["n"] == 1 else (Choice(text=SAYS), speaks)
     writes = 1 if case["cut"] == "bytes" else 0
     return Reply(choices=choices, cut=cuts[case["cut"]], write_bytes=writes)
@@ -113,12 +115,12 @@ class Script:
 
 
 def site(fake: FakeModel, receipts: Path) -> Site:
-    upstream = Upstream(name="fake", url=f"{fake.url}/v1", speaks=frozenset(FORMS))
+    upstream = Upstream(name="fake", url=f"{fake.url}/v1", speaks=frozenset(APIS))
     routes = []
     for does in FACTORS["does"]:
         for hold in FACTORS["hold"]:
             name = f"{does}-{hold}"
-            follows = "halt" if does == "observe" else does
+            follows: Any = "halt" if does == "observe" else does
             guard = Guard(
                 name=f"policy {name}",
                 digest=hashlib.sha256(name.encode()).hexdigest(),
@@ -134,9 +136,6 @@ def site(fake: FakeModel, receipts: Path) -> Site:
             )  # fmt: skip
             routes.append(route)
     return Site(routes=tuple(routes), open_to_all=True, receipts=receipts)
-
-
-FORMS = ("chat", "responses", "messages")
 
 
 class World:
@@ -319,11 +318,12 @@ def _the_note_is_true(case: Case, answer: Answer, shown: Shown, fell: bool) -> N
 
 
 PARTS = {
-    "": "who policy policy_digest account checks alarms alarms_more failures channels schema",
-    "who": "id tenant route api model upstream conversation asked_at ended_at",
+    "": "who policy policy_digest account checks alarms alarms_more failures channels schema "
+    "made_by",
+    "who": "id tenant route api model upstream conversation asked_at ended_at asked",
     "account": "status mode hold scanned held released alarms done failure",
     "checks": "name verifier verifier_version step_definition signal promise alarm_below path "
-    "steps unknown lowest",
+    "steps unknown lowest overruled",
     "alarms": "check step channel choice index upto closing score statistic rule category start "
     "end wanted done why appeal late",
     "channels": "kind choice index received scanned released masked shown shown_sha256",

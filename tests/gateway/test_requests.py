@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from gateway.world import FILTERED, WAIT_S, WHOLE, Gate, asked, on_literal, saying, within
-from guarded_streams import FORBIDDEN, Scripted, literal_rules
+from guarded_streams import FORBIDDEN, MONITOR, Scripted, literal_rules
 
 from tocsin.gateway.conversations import Conversations
 from tocsin.gateway.errors import Refuse
@@ -19,11 +19,9 @@ from tocsin.gateway.site import Tenant
 from tocsin.guarding.plan import Check, Guard
 from tocsin.limits import CHANNELS_MAX, CONVERSATION_IDLE_S
 from tocsin.model import Context, Delta, Message, Outcome
-from tocsin.monitor import Monitor
 from tocsin.stream.events import APIS, Api
 from tocsin.stream.steps import StepDefinition
 from tocsin.testing.fake_model import Fault, Reply
-from tocsin.testing.worlds import example_calibration
 from tocsin.verifiers.patterns import Patterns
 from tocsin.verifiers.patterns.rulebook import Rule
 
@@ -264,8 +262,6 @@ def test_every_one_of_many_messages_is_read(at: int) -> None:
 
 
 # ------------------------------------------------------------------------------------ conversations
-
-MONITOR = Monitor(example_calibration(epsilon=0.1, delta=0.1))
 
 
 def watched() -> Check:

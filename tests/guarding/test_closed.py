@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from guarded_streams import Doors, Scripted, blocked, now, run, texts
 
@@ -14,8 +15,9 @@ from tocsin.guarding.plan import Check, Guard
 from tocsin.guarding.response import Guarded
 from tocsin.guarding.running import Trajectory
 from tocsin.limits import FEED_CHARS
-from tocsin.model import TEXT, Channel, Context, Delta, Outcome
+from tocsin.model import TEXT, Channel, Context, Delta, Outcome, Score
 from tocsin.monitor import Monitor
+from tocsin.risk.calibration import seal
 from tocsin.stream.events import Began, Done, Event, Sealed, Spent, Stopped, Wrote
 from tocsin.stream.steps import StepDefinition
 from tocsin.testing.worlds import example_calibration
@@ -23,10 +25,9 @@ from tocsin.verifiers.contract import Declaration
 from tocsin.verifiers.patterns import Patterns
 from tocsin.verifiers.patterns.rulebook import Rule
 
-MONITOR = Monitor(example_calibration(epsilon=0.1, delta=0.1))
 TOOL = Channel("tool_arguments")
 REASONING = Channel("reasoning")
-CALL = [
+CALL: list[Event] = [
     Began(channel=TOOL, fields={"name": "f"}),
     Wrote(channel=TOOL, text='{"a":"DANGER"}'),
     Sealed(channel=TOOL),
@@ -48,6 +49,12 @@ class Silent:
 
     def close(self) -> list[Outcome]:
         return []
+
+
+def monitored(verifier: Any, **more: Any) -> Check:
+    made = example_calibration(epsilon=0.1, delta=0.1)
+    made = seal(msgspec.structs.replace(made, signal=verifier.declares.signal()))
+    return Check(name="check", verifier=verifier, monitor=Monitor(made), **more)
 
 
 def below(verifier: Any, **more: Any) -> Check:
@@ -80,8 +87,7 @@ def test_silence_that_may_pass_is_told() -> None:
 
 @pytest.mark.parametrize("steps", ["turn", "tool_call", "sentence", "chars:32"])
 def test_a_tool_call_of_a_conversation_is_checked_whatever_a_step_is(steps: str) -> None:
-    check = Check(name="check", verifier=Scripted({"DANGER": 0.001}, steps), monitor=MONITOR)
-    policy = Guard(checks=(check,))
+    policy = Guard(checks=(monitored(Scripted({"DANGER": 0.001}, steps)),))
     guarded = Guarded(policy, Context(), Doors(), trajectory=Trajectory(policy, Context()))
     out = take(guarded, CALL)
     assert blocked(out) is not None
@@ -90,8 +96,7 @@ def test_a_tool_call_of_a_conversation_is_checked_whatever_a_step_is(steps: str)
 
 
 def test_the_second_call_of_a_conversation_is_one_step_as_the_first_was() -> None:
-    verifier = Scripted({"DANGER": 0.9}, "turn")
-    policy = Guard(checks=(Check(name="check", verifier=verifier, monitor=MONITOR),))
+    policy = Guard(checks=(monitored(Scripted({"DANGER": 0.9}, "turn")),))
     trajectory = Trajectory(policy, Context())
     for turn in (1, 2):
         guarded = Guarded(policy, Context(), Doors(), trajectory=trajectory)
@@ -126,6 +131,43 @@ def test_an_appeal_is_not_won_by_silence() -> None:
     policy = Guard(checks=(below(Scripted({"DANGER": 0.0}), on_alarm="escalate"),))
     guarded, out = run(policy, [(TEXT, "DANGER")], doors=Doors(below(Silent())))
     assert (out, guarded.refused) == ([], "appeal_unanswered")
+
+
+def test_an_appeal_in_a_conversation_that_has_rung_is_not_heard_without_text() -> None:
+    policy = Guard(checks=(monitored(Scripted({"DANGER": 0.001}), on_alarm="escalate"),))
+    doors = Doors(below(Scripted({"DANGER": 0.0})))
+    trajectory = Trajectory(policy, Context())
+    for _ in range(3):
+        guarded = Guarded(policy, Context(), doors, trajectory=trajectory)
+        out = take(guarded, [Wrote(channel=TEXT, text="DANGER"), Stopped(), Done()])
+        assert blocked(out) is not None
+        guarded.leave()
+    assert len(doors.appeals) == 1
+
+
+@pytest.mark.parametrize("reads", [{"text"}, {"text", "tool_arguments"}])
+def test_a_response_without_text_that_a_monitor_reads_is_no_failure(reads: Any) -> None:
+    policy = Guard(checks=(monitored(Scripted({}, channels=frozenset(reads))),))
+    guarded = Guarded(policy, Context(), Doors())
+    marks: list[Event] = [Began(channel=TEXT), Sealed(channel=TEXT)]
+    call: list[Event] = [CALL[0], Wrote(channel=TOOL, text="{}"), *CALL[2:]]
+    assert texts(take(guarded, [*marks, *call])) == {TOOL: "{}"}
+    assert guarded.status == ("ok" if "tool_arguments" in reads else "bypassed")
+
+
+class Hasty(Silent):
+    """A verifier that speaks of text that nobody has given it."""
+
+    declares = Declaration(name="hasty", version="1", steps=StepDefinition("chars", FEED_CHARS))
+
+    def feed(self, delta: Delta) -> list[Outcome]:
+        return [Score(value=1.0, step=1, upto=1_000_000, channel=delta.channel)]
+
+
+def test_a_check_clears_no_more_than_it_was_given() -> None:
+    guarded = Guarded(Guard(checks=(below(Hasty()),)), Context(), Doors())
+    out = take(guarded, [Wrote(channel=TEXT, text="x" * (FEED_CHARS + 10))])
+    assert texts(out) == {TEXT: "x" * FEED_CHARS}
 
 
 # ------------------------------------------------------------------------------------ its limits
@@ -181,3 +223,38 @@ def test_masked_arguments_that_are_nested_too_deeply_are_no_json() -> None:
     out = take(Guarded(policy, Context(), Doors()), [CALL[0], text, *CALL[2:]])
     assert blocked(out) is not None
     assert texts(out) == {}
+
+
+def test_what_an_appeal_is_about_does_not_depend_on_chunks() -> None:
+    policy = Guard(checks=(below(Scripted({"ODD": 0.0}, "chars:16"), on_alarm="escalate"),))
+    text = "ODD" + "x" * 80 + "DANGER"
+    heard = []
+    for size in (1, 7, 1_000):
+        doors = Doors(below(Scripted({"DANGER": 0.0})))
+        pieces = [(TEXT, text[at : at + size]) for at in range(0, len(text), size)]
+        guarded, out = run(policy, pieces, doors=doors)
+        heard.append((texts(out), guarded.alarms, [appeal.text for appeal in doors.appeals]))
+    assert heard[0] == heard[1] == heard[2]
+    assert heard[0][2] == [((TEXT, text[:FEED_CHARS]),)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        ('{"to":"SECRET a SECRET","n":[1,2]}', '{"to":"[secret]","n":[1,2]}'),
+        ('{"SECRET a SECRET":1.5}', '{"[secret]":1.5}'),
+        ('{"to":"SECRET","cc":"SECRET"}', None),
+        ('["SECRET","SECRET"]', None),
+        ('{"a":["SECRET"],"b":["SECRET"]}', None),
+        ('{"SECRET xx SECRET":1,"SECRET yy SECRET":2}', None),
+    ],
+)
+def test_masks_within_arguments_take_away_nothing_but_text(
+    arguments: str, shown: str | None
+) -> None:
+    rules = Patterns([Rule(id="secret", pattern="SECRET.{1,12}SECRET")], forms=())
+    policy = Guard(checks=(Check(name="rules", verifier=rules, on_finding={"*": "mask"}),))
+    said: list[Event] = [CALL[0], Wrote(channel=TOOL, text=arguments), *CALL[2:]]
+    out = take(Guarded(policy, Context(), Doors()), said)
+    assert texts(out).get(TOOL) == shown
+    assert (blocked(out) is None) == (shown is not None)

@@ -10,7 +10,7 @@ import anthropic
 import httpx2
 import openai
 import pytest
-from guarded_streams import FORBIDDEN, Scripted, literal_rules
+from guarded_streams import FORBIDDEN, MONITOR, Scripted, literal_rules
 
 import tocsin
 from tocsin.errors import CalibrationMismatch, InputError
@@ -134,12 +134,41 @@ def test_plain_strings_are_guarded() -> None:
 
 
 def test_a_calibrated_monitor_halts_at_its_alarm() -> None:
-    monitor = Monitor(example_calibration(epsilon=0.1, delta=0.1))
     verifier = Scripted({"DANGER": 0.001})
-    signal = monitor.calibration.signal
-    with pytest.raises(CalibrationMismatch, match="calibrated for"):
-        tocsin.guard(["x"], monitor, verifier=verifier)
-    assert signal.verifier != "scripted"
+    stream = tocsin.guard(["fine\n", "DANGER\n", "more\n"], MONITOR, verifier=verifier)
+    assert "".join(stream) == "fine\n"
+    assert stream.receipt.alarms[0].check == "monitor"
+
+
+def test_a_calibration_for_another_verifier_is_refused() -> None:
+    monitor = Monitor(example_calibration(epsilon=0.1, delta=0.1))
+    with pytest.raises(CalibrationMismatch, match="made for verifier 'closed-form-world'"):
+        tocsin.guard(["x"], monitor, verifier=Scripted({}))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"verifier": "patterns"}, "'patterns' is no verifier"),
+        ({"on_finding": {"emial": "mask"}}, "no rule and no category called emial"),
+        ({"on_finding": {"*": "maks"}}, "'maks' is no intervention"),
+        ({"on_alarm": "hlat"}, "'hlat' is no intervention"),
+        ({"alarm_below": 20.0}, "alarm_below 20.0 is not in"),
+    ],
+)
+def test_a_check_that_could_not_mean_what_it_says_is_refused(
+    wrong: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        Check(**{"name": "rules", "verifier": RULES, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"), [({"mode": "obsrve"}, "mode 'obsrve'"), ({"hold": "none"}, "hold 'none'")]
+)
+def test_a_policy_with_an_unknown_word_is_refused(wrong: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        Guard(**wrong)
 
 
 def test_the_upstream_is_closed_when_the_response_is_stopped() -> None:

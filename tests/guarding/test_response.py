@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from guarded_streams import (
     FORBIDDEN,
+    MONITOR,
     Doors,
     Scripted,
     blocked,
@@ -33,10 +34,8 @@ from tocsin.limits import APPEALS_MAX, FEED_CHARS
 from tocsin.model import INTERVENTIONS, TEXT, Channel, Context, Outcome, Token, Unknown
 from tocsin.monitor import Monitor, replay
 from tocsin.stream.events import Began, Blocked, Broken, Done, Event, Opened, Sealed, Stopped, Wrote
-from tocsin.testing.worlds import example_calibration
 
 RULES = literal_rules()
-MONITOR = Monitor(example_calibration(epsilon=0.1, delta=0.1))
 TOOL = Channel("tool_arguments")
 SAID = "All the way up the hill they went, and nobody said a word about it. "
 
@@ -341,6 +340,29 @@ def test_a_stronger_verifier_overrules_and_the_response_goes_on_under_watch() ->
     assert texts(out)[TEXT] == text
     assert [(a.done, a.why, a.appeal) for a in guarded.alarms] == [
         ("escalate", "overruled", "strong (1): 1")
+    ]
+
+
+def test_an_appeal_that_is_won_at_the_last_step_fails_nothing() -> None:
+    guarded, out = run(monitored("escalate"), [(TEXT, "one\nDANGER\n")], doors=Doors(strong({})))
+    assert texts(out)[TEXT] == "one\nDANGER\n"
+    assert (blocked(out), guarded.failures) == (None, ())
+
+
+def test_the_path_to_each_alarm_is_kept_also_where_it_was_overruled() -> None:
+    text = "DANGER one\n" + SAID + "\nDANGER two\nfine\n"
+    guarded, _ = run(monitored("escalate"), [(TEXT, text)], doors=Doors(strong({})))
+    check = guarded.receipt(Who(id="r")).checks[0]
+    assert [path.scores[-1] for path in check.overruled] == [0.001, 0.001]
+    assert check.path is not None
+    assert check.path.scores == (1.0,)
+
+
+def test_an_alarm_whose_appeal_nobody_heard_is_told() -> None:
+    guarded, _ = run(monitored("escalate"), [(TEXT, "DANGER\n")])
+    assert guarded.refused == "appeal_unanswered"
+    assert [(a.wanted, a.done, a.why) for a in guarded.alarms] == [
+        ("escalate", "halt", "nobody answered")
     ]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from reference.chat import call, chunk
 from stream.chat_streams import (
+    ASKED,
     CALL,
     CALLED,
     LOOKED,
@@ -15,7 +16,8 @@ from stream.chat_streams import (
     seen,
 )
 
-from tocsin.limits import CHANNELS_MAX
+from tocsin.limits import CHANNELS_MAX, HELD_CHARS_MAX
+from tocsin.stream.chat_reading import ChatDecoder
 from tocsin.stream.events import (
     Asked,
     Began,
@@ -143,3 +145,14 @@ def test_more_tool_calls_than_channels_are_too_many() -> None:
     assert seen(chunk(tool_calls=calls))[-1] == Broken(
         reason="too_long", detail="too many tool calls"
     )
+
+
+def test_arguments_longer_than_what_may_wait_are_too_long() -> None:
+    half = "x" * (HELD_CHARS_MAX // 2)
+    decoder = ChatDecoder(ASKED)
+    for at in range(2):
+        taken = decoder.take(chunk(tool_calls=[call(at, f"c{at}", "look", half)]))
+        assert isinstance(taken[-1], Wrote)
+    assert decoder.take(chunk(tool_calls=[call(1, text="x")])) == [
+        Broken(reason="too_long", detail="the arguments of tool calls are too long")
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from guarded_streams import Doors, literal_rules, now, texts
 
@@ -63,3 +64,24 @@ def test_text_without_tokens_before_text_with_tokens_arrives_with_all_that_follo
     ]
     shown = now(guarded.take([*said, Stopped(), Done()]))
     assert texts(said) == texts(shown)
+
+
+def test_a_token_is_shown_where_none_of_its_characters_is_masked() -> None:
+    rng = np.random.default_rng(8)
+    for _ in range(200):
+        window = Window(TEXT, checks=1)
+        parts = ["abcdef"[: int(size)] for size in rng.integers(1, 7, 30)]
+        text = "".join(parts)
+        window.add(text, tokens(*parts))
+        masked = set()
+        for start in rng.choice(len(text), 6, replace=False):
+            end = min(int(start + rng.integers(1, 9)), len(text))
+            masked |= set(range(start, end))
+            window.mark(int(start), end, "[x]")
+        expected, at = [], 0
+        for part in parts:
+            if not masked & set(range(at, at + len(part))):
+                expected.append(part)
+            at += len(part)
+        window.release(at)
+        assert [token.text for token in window.tokens_shown()] == expected

@@ -132,6 +132,7 @@ class Attempt:
             upstream=self._upstream.name,
             model=self._model,
             conversation=None if conversation is None else conversation.hashed,
+            is_fallback=self._receipt != self._job.id,
         )
 
     # ------------------------------------------------------------------------------- the two forms

@@ -136,14 +136,20 @@ def _enter(job: Job) -> Conversation | Refuse | None:
         wrong = "the conversation's id has to be of letters, digits and _.:/@+-, 256 at most"
         return Refuse(kind="bad_request", message=wrong)
     known = job.plane.conversations
+    observes = route.guard.mode == "observe"
     try:
-        return known.enter(
+        entered = known.enter(
             job.tenant.name, route.name, name, route.guard, job.asked.context, keeps=job.site
         )
     except Exception as e:  # noqa: BLE001 - whatever breaks in a verifier is a failure
         job.plane.log.say("verifier_failed", **place(e))
+        if observes:
+            return None  # it breaks again where the response is watched alone, and is told there
         job.plane.meters.failure(route.name, "verifier_failed", "refuse")
         return failed("verifier_failed")
+    if observes and isinstance(entered, Refuse):
+        return None  # a shadow refuses nobody: this response is watched alone
+    return entered
 
 
 async def _attempts(job: Job, conversation: Conversation | None) -> Ended:

@@ -91,6 +91,7 @@ class Job:
         upstream: str = "",
         model: str = "",
         conversation: str | None = None,
+        is_fallback: bool = False,
     ) -> None:
         """Count what became of a request or a response, and give a receipt where there is cause.
 
@@ -100,6 +101,7 @@ class Job:
             receipt: its id.
             upstream, model: who wrote.
             conversation: hash of what it belongs to.
+            is_fallback: it is what the reader got in the place of another answer: cause enough.
         """
         meters, route = self.plane.meters, self.route.name
         account = guarded.account()
@@ -110,7 +112,7 @@ class Job:
         if place == "response":
             meters.chars(route, account.scanned, account.held, account.released)
             self.access.chars += account.released
-        if not guarded.alarms and not guarded.failures:
+        if not (guarded.alarms or guarded.failures or is_fallback):
             return
         who = Who(
             id=receipt,
@@ -118,6 +120,7 @@ class Job:
             route=route,
             api=self.codec.api,
             model=identifier(model or self.asked.model),
+            asked=identifier(self.asked.model),
             upstream=upstream,
             conversation=conversation,
             asked_at=_utc(self.asked_at),

@@ -107,5 +107,7 @@ def _summary(receipt: Receipt) -> dict[str, object]:
         "alarms": account.alarms,
         "checks": sorted({alarm.check for alarm in receipt.alarms}),
         "rules": sorted({alarm.rule for alarm in receipt.alarms if alarm.rule}),
-        "failures": [f"{f.failure}: {f.detail}" for f in receipt.failures],
+        "failures": [
+            " ".join(filter(None, (f.failure, f.check, f.detail))) for f in receipt.failures
+        ],
     }

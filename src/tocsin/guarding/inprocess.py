@@ -19,7 +19,7 @@ from collections.abc import (
 )
 from typing import Any, TypeVar
 
-from tocsin.errors import CalibrationMismatch, InputError
+from tocsin.errors import InputError
 from tocsin.guarding.chunks import Chunks, chunks_like
 from tocsin.guarding.doors import Approver, AsyncDoors, heard
 from tocsin.guarding.plan import Appeal, Check, Guard, Verdict
@@ -71,6 +71,11 @@ def guard(
         >>> "".join(stream), stream.account.done
         ('My card is [payment_card].', 'mask')
     """
+    if not isinstance(watch, Guard | Monitor):
+        raise InputError(
+            f"a stream is watched by a tocsin.Monitor or a tocsin.Guard, not by {watch!r:.80}; "
+            "tocsin.Monitor(calibration, epsilon=...) makes one of a calibration"
+        )
     policy = watch if isinstance(watch, Guard) else _policy_of(watch, verifier)
     return GuardedStream(stream, policy, context or Context(), stronger, approver)
 
@@ -78,11 +83,6 @@ def guard(
 def _policy_of(monitor: Monitor, verifier: AnyVerifier | None) -> Guard:
     signal = monitor.calibration.signal
     used = verifier or make_verifier(signal.verifier, signal.step_definition)
-    if used.declares.signal() != signal:
-        raise CalibrationMismatch(
-            f"the monitor was calibrated for {signal}, and the verifier gives "
-            f"{used.declares.signal()}: calibrate for this one"
-        )
     return Guard(name="monitor", checks=(Check(name="monitor", verifier=used, monitor=monitor),))
 
 
@@ -159,6 +159,8 @@ class GuardedStream:
         Raises:
             InputError: the stream is an asynchronous one.
         """
+        if self._stream is None:
+            raise InputError("there is no stream: it is None")
         if inspect.isawaitable(self._stream) or not isinstance(self._stream, Iterable):
             raise InputError("this stream is asynchronous: read it with `async for`")
         waits = [c for c in self._policy.checks if not isinstance(c.verifier, Verifier)]

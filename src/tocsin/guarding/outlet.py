@@ -199,11 +199,33 @@ class Outlet:
             out.append(event)
 
     def tools_are_json(self) -> bool:
-        """Whether tool calls are still JSON, where some of their arguments are masked."""
+        """Whether tool calls are still JSON, where some of their arguments are masked.
+
+        Of the same shape, too: a match that reaches from one string into another would take what
+        stands between them away.
+        """
         for window in self.windows.values():
             if window.whole and window.masks:
                 try:
-                    msgspec.json.decode(window.preview())
+                    came = msgspec.json.decode(window.waiting)
+                    goes = msgspec.json.decode(window.preview())
                 except (msgspec.MsgspecError, ValueError, RecursionError):
                     return False
+                if not _differ_in_strings_alone(came, goes):
+                    return False
         return True
+
+
+def _differ_in_strings_alone(one: object, other: object) -> bool:
+    waiting: list[tuple[object, object]] = [(one, other)]
+    while waiting:
+        a, b = waiting.pop()
+        if isinstance(a, str) and isinstance(b, str):
+            continue
+        if isinstance(a, dict) and isinstance(b, dict) and len(a) == len(b):
+            waiting += zip(a.values(), b.values(), strict=True)
+        elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+            waiting += zip(a, b, strict=True)
+        elif type(a) is not type(b) or isinstance(a, dict | list) or a != b:
+            return False
+    return True

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import msgspec
 
-from tocsin.errors import InputError
+from tocsin.errors import CalibrationMismatch, InputError
 from tocsin.guarding.receipt import Promise
 from tocsin.limits import MARKER_CHARS_MAX
 from tocsin.model import (
+    INTERVENTIONS,
     Channel,
     ChannelKind,
     Context,
@@ -26,7 +27,7 @@ from tocsin.model import (
 from tocsin.monitor import Monitor
 from tocsin.monitor.path import real
 from tocsin.policy.failures import MAY_PASS, Failure
-from tocsin.verifiers.contract import AnyVerifier
+from tocsin.verifiers.contract import AnyVerifier, AsyncVerifier, Verifier
 
 ANY = "*"
 """In `Check.on_finding`: whatever has no line of its own."""
@@ -63,9 +64,43 @@ class Check:
     deadline_ms: int = 5_000
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself."""
+        """Refuse what contradicts itself, and what could never ring."""
+        if not isinstance(self.verifier, Verifier | AsyncVerifier):
+            raise self._wrong(f"{self.verifier!r} is no verifier; tocsin.verifier(...) makes one")
         if self.monitor is not None and self.alarm_below is not None:
-            raise InputError(f"check {self.name!r}: give a calibration or alarm_below, not both")
+            raise self._wrong("give a calibration or alarm_below, not both")
+        declares = self.verifier.declares
+        below = self.alarm_below
+        if below is not None and not declares.low <= below <= declares.high:
+            raise self._wrong(
+                f"alarm_below {below!r} is not in {declares.low!r}..{declares.high!r}"
+            )
+        for does in (self.on_alarm, *self.on_finding.values()):
+            if does not in INTERVENTIONS:
+                raise self._wrong(f"{does!r} is no intervention; use {', '.join(INTERVENTIONS)}")
+        self._check_findings()
+        if self.monitor is not None:
+            made_for = self.monitor.calibration.signal
+            said = declares.signal()
+            for name in made_for.__struct_fields__:
+                wanted, found = getattr(made_for, name), getattr(said, name)
+                if wanted not in {found, "unspecified"}:
+                    raise CalibrationMismatch(
+                        f"check {self.name!r}: the calibration was made for {name} {wanted!r}, and "
+                        f"the verifier has {found!r}: calibrate for this one"
+                    )
+
+    def _check_findings(self) -> None:
+        """Refuse rules that do not exist, where the verifier can name its own."""
+        names: frozenset[str] | None = getattr(self.verifier, "rule_ids", None)
+        if names is None:
+            return
+        known = names | set(self.verifier.declares.categories) | {ANY}
+        if unknown := sorted(set(self.on_finding) - known):
+            raise self._wrong(f"there is no rule and no category called {', '.join(unknown)}")
+
+    def _wrong(self, what: str) -> InputError:
+        return InputError(f"check {self.name!r}: {what}")
 
     @cached_property
     def promise(self) -> Promise | None:
@@ -87,6 +122,7 @@ def promised(monitor: Monitor, segment: str | None) -> Promise:
     said = of_certificate(monitor.calibration, certificate)
     return Promise(
         calibration=monitor.calibration.digest,
+        segment=segment,
         statistic=member.label,
         threshold=real(monitor.threshold(segment)),
         comparison=certificate.comparison,
@@ -134,6 +170,13 @@ class Guard:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be kept."""
+        for name, value, known in (
+            ("mode", self.mode, get_args(Mode)),
+            ("hold", self.hold, get_args(Hold)),
+            ("otherwise", self.otherwise, ("halt", "replace")),
+        ):
+            if value not in known:
+                raise InputError(f"{name} {value!r} is unknown; use {', '.join(known)}")
         if len(self.marker) > MARKER_CHARS_MAX:
             raise InputError(
                 f"the marker for masked text has more than {MARKER_CHARS_MAX} characters"
@@ -162,7 +205,7 @@ class Appeal(msgspec.Struct, frozen=True, kw_only=True):
         kind: which of the two.
         check: whose alarm it is.
         context: what the generator was given.
-        text: all that it has written so far, channel by channel.
+        text: all that the checks were given of it so far, channel by channel.
         about: kinds of channels in which it rang; who does not read these cannot judge it.
     """
 

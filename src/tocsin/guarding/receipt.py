@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from tocsin import __version__
 from tocsin.model import (
     ChannelKind,
     Comparison,
@@ -28,6 +29,7 @@ class Promise(msgspec.Struct, frozen=True, kw_only=True):
     """The calibration behind a check.
 
     Args:
+        segment: whose threshold it is, where there are several; None for the pooled one.
         calibration: its digest.
         statistic: what is compared with the threshold (danger-high), by name.
         threshold: lambda; the alarm rings when ``statistic <comparison> threshold``.
@@ -37,6 +39,7 @@ class Promise(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     calibration: str
+    segment: str | None
     statistic: str
     threshold: Real
     comparison: Comparison
@@ -58,6 +61,8 @@ class CheckRecord(msgspec.Struct, frozen=True, kw_only=True):
         promise: None where the check has no calibration, and so no guarantee.
         alarm_below: a threshold that somebody chose, where there is one.
         path: the scores, where a calibrated monitor took them: enough to replay its decision.
+        overruled: the paths to alarms that an appeal overruled; after each one the monitor began
+            anew, and `path` is the last of them.
         steps, unknown: outcomes, and those without a score.
         lowest: the lowest score.
     """
@@ -70,6 +75,7 @@ class CheckRecord(msgspec.Struct, frozen=True, kw_only=True):
     promise: Promise | None
     alarm_below: float | None
     path: PathRecord | None
+    overruled: tuple[PathRecord, ...]
     steps: int
     unknown: int
     lowest: Real | None
@@ -132,7 +138,7 @@ class ChannelRecord(msgspec.Struct, frozen=True, kw_only=True):
         scanned: what the checks were given.
         released: what was let out, masked places included.
         masked: of those, what stands behind a marker.
-        shown: characters that the reader got, markers included.
+        shown: characters that the reader got, markers included, and the text of ``replace`` not.
         shown_sha256: hash of those, in UTF-8.
     """
 
@@ -177,6 +183,7 @@ class Who(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         id: of the response; headers carry it.
         tenant, route, api, model, upstream: who asked, on what way, and who wrote.
+        asked: the model that was asked for, which a route may call by another name.
         conversation: hash of what links it to other requests, where anything does.
         asked_at, ended_at: UTC, ISO 8601.
     """
@@ -187,6 +194,7 @@ class Who(msgspec.Struct, frozen=True, kw_only=True):
     api: str = ""
     model: str = ""
     upstream: str = ""
+    asked: str = ""
     conversation: str | None = None
     asked_at: str = ""
     ended_at: str = ""
@@ -201,6 +209,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         account: what became of it.
         checks, alarms, failures, channels: the parts.
         alarms_more: alarms beyond those that are listed.
+        made_by: this program and its version.
     """
 
     who: Who
@@ -212,4 +221,5 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     alarms_more: int
     failures: tuple[FailureRecord, ...]
     channels: tuple[ChannelRecord, ...]
+    made_by: str = f"tocsin {__version__}"
     schema: str = SCHEMA

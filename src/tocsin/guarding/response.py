@@ -117,7 +117,9 @@ class Guarded:
         for running in self._running:
             running.upto.clear()
             if running.alarm is not None and running.alarm.state in ALARM_STATES:
-                await self._ring(running, None, running.check.on_alarm, out)
+                await self._ring(
+                    running, None, running.check.on_alarm, out, why="the conversation had rung"
+                )
         if self._stop is not None and not self.over:
             self._block(out)
         for index, text in enumerate(observed):
@@ -313,7 +315,10 @@ class Guarded:
         """Clear what an outcome clears; False where nothing more of this check counts."""
         running.steps += 1
         channel = outcome.channel
+        window = self._windows.get(channel)
         upto = outcome.upto - self._bases.get(channel, 0)
+        if window is not None:  # nobody clears what nobody has given him
+            upto = min(upto, window.fed)
         if isinstance(outcome, Score) and not running.admits(outcome.value):
             outcome = Unknown(
                 reason="out_of_range", step=outcome.step, upto=outcome.upto, channel=channel
@@ -328,7 +333,6 @@ class Guarded:
         elif not await self._score(running, outcome, upto, out):
             return False
         running.upto[channel] = upto
-        window = self._windows.get(channel)
         if window is not None:
             self._clear(running, window, upto)
         return True
@@ -408,15 +412,14 @@ class Guarded:
         finding: Finding | None = None,
         statistic: float | None = None,
         closing: bool = False,
+        why: str = "",
     ) -> bool:
         """Follow an alarm; False where the response ends with it."""
-        does, why, appeal = self._guard.does(wanted), "", ""
+        does, appeal = self._guard.does(wanted), ""
         if does != wanted:
             why = "the policy observes"
         if does in {"escalate", "require_approval"}:
             does, why, appeal = await self._appeal(running, does, score, out)
-            if self.over:
-                return False
         if does == "fallback" and (self._outlet.shown or self._is_fallback):
             why = "this was the fallback" if self._is_fallback else "some of it had been shown"
             does = self._guard.otherwise
@@ -424,6 +427,8 @@ class Guarded:
             running.check.name, score, wanted, does, finding,
             statistic=statistic, closing=closing, why=why, appeal=appeal,
         )  # fmt: skip
+        if self.over:
+            return False
         if does == "mask" and closing:
             for window in self._windows.values():
                 self._mask(window.channel, window.released, window.received)
@@ -440,6 +445,11 @@ class Guarded:
         otherwise: Intervention = self._guard.otherwise
         if self._stop is not None:
             return self._stop, "the response ends anyway", ""
+        # What the checks were given, and not what came with it: a matter of chunks.
+        windows = self._windows.values()
+        text = tuple((w.channel, "".join(w.parts)[: w.fed]) for w in windows if w.fed)
+        if not text:
+            return otherwise, "it had rung before, and there is nothing new to hear", ""
         self._appeals += 1
         if self._appeals > APPEALS_MAX:
             return otherwise, f"{APPEALS_MAX} appeals were heard already", ""
@@ -450,7 +460,7 @@ class Guarded:
                 kind="escalate" if kind == "escalate" else "require_approval",
                 check=running.check.name,
                 context=self._context,
-                text=tuple((w.channel, "".join(w.parts)) for w in self._windows.values()),
+                text=text,
                 about=frozenset(channel.kind for channel in rang),
             )
         )
@@ -458,7 +468,7 @@ class Guarded:
         if verdict.safe is None:
             name = running.check.name
             self._fail("appeal_unanswered", out, check=name, detail=verdict.reason)
-            return "shadow", "nobody answered", said
+            return ("halt" if self.over else "shadow"), "nobody answered", said
         if verdict.safe:
             running.restart()
             return kind, "overruled", said
@@ -569,21 +579,25 @@ class Guarded:
         if not self._is_over():
             await self._judge(batch, out)
         for running in self._running:
-            if self._is_over() or running.alarm is None or not running.alive or not self._windows:
+            if self._is_over() or running.alarm is None or not self._has_text_for(running):
                 continue
             try:
-                decision = running.alarm.close()
+                decision = running.close()
             except TocsinError as e:
                 name = type(e).__name__
                 self._fail("monitor_failed", out, check=running.check.name, detail=name)
                 continue
-            if decision.rang:
+            if decision is not None and decision.rang:
                 await self._ring(
                     running, None, running.check.on_alarm, out,
                     statistic=decision.statistic, closing=True,
                 )  # fmt: skip
         if self._stop is not None and not self._is_over():
             self._block(out)
+
+    def _has_text_for(self, running: Running) -> bool:
+        """Whether there was anything for a check to score."""
+        return any(running in w.readers and w.received for w in self._windows.values())
 
     # ----------------------------------------------------------------------------------- account
 

@@ -6,7 +6,7 @@ import math
 
 from tocsin.guarding.plan import Check, Guard
 from tocsin.guarding.receipt import CheckRecord
-from tocsin.model import Channel, ChannelKind, Context
+from tocsin.model import Channel, ChannelKind, Context, Decision
 from tocsin.monitor import PathRecord
 from tocsin.monitor.path import real
 from tocsin.verifiers.contract import AsyncSession, Session, Verifier
@@ -38,7 +38,7 @@ class Running:
         else:
             self.session, self.waits = verifier.open_async(context), True
         self.alarm = None if check.monitor is None else check.monitor.session(segment=check.segment)
-        self.first_alarm_path: PathRecord | None = None
+        self.overruled: list[PathRecord] = []
         self.alive = True
         self.closing = check.monitor is not None and check.monitor.statistic.closing is not None
         self.steps = self.unknown = 0
@@ -54,12 +54,17 @@ class Running:
         return self.declares.low <= value <= self.declares.high
 
     def restart(self) -> None:
-        """Watch anew after an alarm that was overruled; the first alarm's path is kept."""
+        """Watch anew after an alarm that was overruled; the path to it is kept."""
         check = self.check
         if self.alarm is not None and check.monitor is not None:
-            if self.first_alarm_path is None:
-                self.first_alarm_path = self.alarm.path()
+            self.overruled.append(self.alarm.path())
             self.alarm = check.monitor.session(segment=check.segment)
+
+    def close(self) -> Decision | None:
+        """End the monitor's session; None where there is none, or it was only just begun anew."""
+        if self.alarm is None or (self.overruled and not self.alarm.path().steps):
+            return None
+        return self.alarm.close()
 
     def skip(self) -> None:
         """Tell the monitor of a missing score, where its calibration skipped those too."""
@@ -70,7 +75,6 @@ class Running:
     def record(self) -> CheckRecord:
         """Say what it saw."""
         signal = self.declares.signal()
-        path = None if self.alarm is None else self.first_alarm_path or self.alarm.path()
         return CheckRecord(
             name=self.check.name,
             verifier=signal.verifier,
@@ -79,7 +83,8 @@ class Running:
             signal=signal.kind,
             promise=self.check.promise,
             alarm_below=self.check.alarm_below,
-            path=path,
+            path=None if self.alarm is None else self.alarm.path(),
+            overruled=tuple(self.overruled),
             steps=self.steps,
             unknown=self.unknown,
             lowest=None if self.lowest == math.inf else real(self.lowest),

@@ -122,8 +122,8 @@ _CHECKS: dict[Mode, Row] = {
     "enforce": ("refuse", "stop", "report"),
     "observe": ("pass", "pass", "report"),
 }
-# There is nothing that could pass. An upstream may refuse in the middle of a stream too: a keep-alive
-# goes out before a slow one has answered.
+# There is nothing that could pass. An upstream may refuse in the middle of a stream too: a
+# keep-alive goes out before a slow one has answered.
 _UPSTREAM: dict[Mode, Row] = {
     "enforce": ("refuse", "stop", "none"),
     "observe": ("refuse", "stop", "none"),

@@ -9,7 +9,7 @@ codec allow-listed by name and by shape, never free text written by the generato
 
 The order that decoders keep to::
 
-    Opened  (Began (Wrote)* Sealed | Wrote | Stopped | Spent)*  Done
+    Opened(Began(Wrote) * Sealed | Wrote | Stopped | Spent) * Done
 
 with `Began` and `Sealed` around every tool call, around other blocks where the API marks them, and
 one `Stopped` for each choice. `Broken` may come anywhere and is the last.

@@ -81,9 +81,14 @@ class Window:
         """Whether any of it is masked."""
         return bool(self._marks) or self.masked > 0
 
+    @property
+    def waiting(self) -> str:
+        """The text that waits, as it came."""
+        return "".join(self._parts)[self._skip :]
+
     def preview(self) -> str:
         """Return what `release` would let out of all that waits; nothing is let out."""
-        raw = "".join(self._parts)[self._skip :]
+        raw = self.waiting
         out, at = [], self.released
         for mark in self._marks:
             out.append(raw[at - self.released : max(mark.start, at) - self.released])

@@ -143,6 +143,11 @@ class Patterns:
         return self._sets.raw.triggers.name
 
     @property
+    def rule_ids(self) -> frozenset[str]:
+        """Names of its rules, as findings have them."""
+        return frozenset(self._severities)
+
+    @property
     def declares(self) -> Declaration:
         """What it says of itself."""
         return self._declares
