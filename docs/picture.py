@@ -1,7 +1,7 @@
 # ruff: noqa: INP001 - a script
 """Draw docs/images/demo.svg: what `tocsin serve --demo` shows.
 
-    python docs/picture.py
+python docs/picture.py
 """
 
 from __future__ import annotations

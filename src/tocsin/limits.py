@@ -324,8 +324,8 @@ CLIENT_WRITE_BYTES: int = 16_384
 """Bytes that may wait in the process for a client to read; beyond that the stream pauses."""
 
 CLIENT_SOCKET_BYTES: int = 32_768
-"""Room that the kernel is asked to keep for a client's bytes that it has not read. Linux gives about
-twice what is asked for; all that one stalled stream keeps stays below 256 KiB."""
+"""Room that the kernel is asked to keep for a client's bytes that it has not read. Linux gives
+about twice what is asked for; all that one stalled stream keeps stays below 256 KiB."""
 
 UPSTREAM_BODY_BYTES_MAX: int = 32 * 1024 * 1024
 """Longest answer that is read in one piece: a hundred thousand tokens with log-probabilities."""

@@ -574,8 +574,8 @@ def test_each_check_says_what_it_promises_or_that_it_promises_nothing(tmp_path: 
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"checks": [{**LINEAR, "steps": "chars:40"}]}, 40),
-        ({"checks": [{**LINEAR, "steps": "tokens:8"}]}, 56),
+        ({"checks": [{**LINEAR, "steps": "chars:40"}]}, 88),
+        ({"checks": [{**LINEAR, "steps": "tokens:8"}]}, 104),
         ({"checks": [{**LINEAR, "steps": "chars:40"}], "hold_chars": 500}, 500),
         ({"checks": [{**LINEAR, "steps": "chars:40"}], "hold": "optimistic"}, 0),
         ({"checks": [{**LINEAR, "steps": "chars:40"}], "hold": "end_of_stream"}, None),
@@ -591,7 +591,7 @@ def test_how_far_text_is_held_back_follows_from_the_checks(
 def test_rules_hold_back_what_their_longest_match_needs(tmp_path: Path) -> None:
     found = summary(make(tmp_path, policy(checks=[RULES]))).policies[0]
     declared = verifier("patterns").declares
-    assert found.hold_back_chars == declared.hold_back_chars + 32
+    assert found.hold_back_chars == declared.hold_back_chars + 48
 
 
 def test_a_signal_is_named_by_what_the_verifier_declares(tmp_path: Path) -> None:

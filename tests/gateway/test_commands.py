@@ -56,7 +56,7 @@ def test_a_sound_file_is_told_in_words(write: Write) -> None:
     for words in (
         "listens on 127.0.0.1 port 8080, open to all",
         "main (chat)",
-        "enforce, hold window (up to 4,096 characters are held back)",
+        "enforce, hold window (up to 4,144 characters are held back)",
         "Calibrated on n = 1313 groups",
         "warning: policies.default: checks[0]: the demonstration calibration",
     ):
@@ -100,7 +100,7 @@ def test_the_same_is_told_to_machines(write: Write) -> None:
     found = json.loads(run("check", write(SHORT), "--json").output)
     (policy,) = found["policies"]
     assert (found["routes"][0]["name"], found["routes"][0]["policy"]) == ("all", "default")
-    assert (policy["hold_back_chars"], policy["pass"], policy["mode"]) == (4096, [], "enforce")
+    assert (policy["hold_back_chars"], policy["pass"], policy["mode"]) == (4144, [], "enforce")
     assert policy["checks"][0]["rings"] == "calibration"
     assert len(policy["digest"]) == 64
     assert SECRET not in json.dumps(found)

@@ -68,7 +68,7 @@ def text_of(api: str, chunks: list[Any]) -> str:
 
 def ending_of(api: str, chunks: list[Any]) -> str:
     if api == "chat":
-        return next(c.choices[0].finish_reason for c in reversed(chunks) if c.choices)
+        return str(next(c.choices[0].finish_reason for c in reversed(chunks) if c.choices))
     if api == "responses":
         return str(chunks[-1].type)
     return str(chunks[-2].delta.stop_reason)

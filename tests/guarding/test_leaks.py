@@ -17,6 +17,7 @@ from guarded_streams import FORBIDDEN, Doors, literal_rules, now
 from tocsin.guarding.plan import Check, Guard
 from tocsin.guarding.response import Guarded
 from tocsin.limits import FEED_CHARS
+from tocsin.model import Intervention
 from tocsin.stream import sse
 from tocsin.stream.codec import Made
 from tocsin.stream.codecs import CODECS
@@ -44,12 +45,12 @@ INTERVENTIONS = ("halt", "mask", "replace", "escalate")
 def upstream(api: str, channel: str, n: int, said: str, cuts: int | tuple[int, ...]) -> bytes:
     """Bytes of a stream in which the last choice says it, on one channel."""
     plain = Choice(text=SAYS)
-    if channel == "tool":
-        speaks = Choice(text="So be it.", calls=(Call(name="open", arguments=said),))
-    else:
-        speaks = Choice(**{"text": "So be it.", channel: said})
-        if channel == "refusal":
-            speaks = Choice(refusal=said)
+    speaks = {
+        "tool": Choice(text="So be it.", calls=(Call(name="open", arguments=said),)),
+        "text": Choice(text=said),
+        "reasoning": Choice(text="So be it.", reasoning=said),
+        "refusal": Choice(refusal=said),
+    }[channel]
     reply = Reply(choices=(speaks,) if n == 1 else (plain, speaks), cut=cuts)
     wanted = Wanted("m", True, n, True, False, 0)
     frames = []
@@ -104,7 +105,7 @@ def ends_filtered(api: str, n: int, raw: bytes, frames: list[Any]) -> bool:
         details = last["response"].get("incomplete_details") or {}
         return (last["type"], details.get("reason")) == ("response.incomplete", "content_filter")
     assert frames[-1]["type"] == "message_stop"
-    return frames[-2]["delta"]["stop_reason"] == "refusal"
+    return bool(frames[-2]["delta"]["stop_reason"] == "refusal")
 
 
 def guarded_bytes(api: Any, n: int, guard: Guard, raw: bytes, size: int) -> tuple[bytes, bool]:
@@ -167,7 +168,8 @@ def test_no_forbidden_literal_reaches_the_reader(api: str, channel: str, n: int,
 
 @pytest.mark.parametrize(("api", "channel", "n"), COMBINATIONS)
 def test_bytes_that_come_one_by_one_change_nothing(api: str, channel: str, n: int) -> None:
-    for does, size in itertools.product(("halt", "mask"), (1, 7)):
+    acts: tuple[Intervention, ...] = ("halt", "mask")
+    for does, size in itertools.product(acts, (1, 7)):
         guard = Guard(checks=(Check(name="rules", verifier=RULES, on_finding={"*": does}),))
         said = f'{{"a": "{SAYS}é😀 {FORBIDDEN} {SAYS}"}}'
         raw = upstream(api, channel, n, said, 3)

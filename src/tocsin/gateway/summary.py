@@ -12,7 +12,7 @@ from tocsin.gateway.building import Built, Policy
 from tocsin.gateway.checks import interventions
 from tocsin.gateway.config import DEMONSTRATION, CheckConfig, PolicyConfig
 from tocsin.guarding.plan import Check
-from tocsin.limits import STEP_CHARS_MAX
+from tocsin.limits import FEED_CHARS, STEP_CHARS_MAX
 from tocsin.model import Hold, Intervention, Mode
 from tocsin.policy.failures import Failure
 from tocsin.risk.guarantee import of_certificate
@@ -181,9 +181,19 @@ def _check(check: Check) -> CheckSummary:
         rings=rings,
         guarantee=guarantee,
         does=does,
-        hold_back_chars=None if step is None else declares.hold_back_chars + step,
+        hold_back_chars=None if step is None else held_chars(declares.hold_back_chars, step),
         deadline_ms=check.deadline_ms,
     )
+
+
+def held_chars(hold_back: int, step: int) -> int:
+    """Most characters that wait for a check: what it declares, or its step, and a cell of the grid.
+
+    Example:
+        >>> held_chars(235, 32), held_chars(0, 4_096)
+        (283, 4144)
+    """
+    return max(hold_back, step) + FEED_CHARS
 
 
 def step_chars(steps: StepDefinition) -> int | None:

@@ -51,6 +51,7 @@ class Ledger:
     ) -> None:
         """Keep an alarm; the arguments are those of `AlarmRecord`."""
         self.alarm_count += 1
+        self.degraded = self.degraded or late  # some of it was shown before it was masked
         if self.done is None or STRENGTH[done] > STRENGTH[self.done]:
             self.done = done
         if len(self.alarms) >= ALARMS_KEPT:

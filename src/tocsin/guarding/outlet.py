@@ -46,12 +46,16 @@ class ChannelWindow(Window):
         lane: where it stands.
         readers: the checks that score it.
         checks: how many there are in all.
+
+    Attributes:
+        hold_back: characters that the readers declare to need before a place is settled.
     """
 
     def __init__(self, channel: Channel, lane: Lane, readers: list[Running], checks: int) -> None:
         super().__init__(channel, checks)
         self.lane = lane
         self.readers = readers
+        self.hold_back = max((r.declares.hold_back_chars for r in readers), default=0)
         self.whole = channel.kind == "tool_arguments"
         read = {r.index for r in readers}
         self.cleared = [0 if i in read else EVERYTHING for i in range(checks)]
@@ -172,8 +176,9 @@ class Outlet:
         if self._hold == "optimistic":
             return window.received
         upto = min(window.cleared, default=EVERYTHING)
-        if self._hold_chars and not window.ended:
-            upto = min(upto, window.fed - self._hold_chars)
+        back = max(self._hold_chars, window.hold_back)
+        if back and not window.ended:  # what a check finds may begin so far before what it has read
+            upto = min(upto, window.fed - back)
         return upto
 
     def block(self, text: str, out: list[Event]) -> None:

@@ -177,6 +177,9 @@ class Guard:
         ):
             if value not in known:
                 raise InputError(f"{name} {value!r} is unknown; use {', '.join(known)}")
+        names = [check.name for check in self.checks]
+        if len(set(names)) < len(names):
+            raise InputError(f"each check needs a name of its own; these are {', '.join(names)}")
         if len(self.marker) > MARKER_CHARS_MAX:
             raise InputError(
                 f"the marker for masked text has more than {MARKER_CHARS_MAX} characters"

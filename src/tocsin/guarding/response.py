@@ -342,8 +342,6 @@ class Guarded:
         last = window.ended and upto >= window.received
         if last and running.closing:
             return  # the check at the end of the response has the last word on the last step
-        if not last:
-            upto -= running.declares.hold_back_chars
         if upto > window.cleared[running.index]:
             window.cleared[running.index] = upto
 
