@@ -8,6 +8,7 @@ Three processes: a fake model that writes one chunk of four or five characters a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -50,6 +51,13 @@ APIS = {
         {"messages": [{"role": "user", "content": "Hi."}], "max_tokens": 9},
     ),
 }
+CPU_NOTE = """\
+CPU: of the proxy alone, for each chunk of the upstream, 40 streams at once; the ratio is to the \
+pass-through of the same run"""
+DELAY_NOTE = """\
+delay: from the upstream's write that clears a text to its arrival, one stream, 20 ms between \
+chunks; both times from one clock of the machine"""
+
 DEADLINE_S = 120.0
 
 AS_INSTALLED = (
@@ -67,13 +75,9 @@ def run(options: Options) -> Found:
     found.tables["delay"] = asyncio.run(_delay(quick=options.quick))
     found.tables["start"] = [_start()]
     found.tables["many"] = asyncio.run(_many(streams))
-    found.notes += [
-        "CPU: of the proxy alone, for each chunk of the upstream, 40 streams at once; the ratio is "
-        "to the pass-through of the same run",
-        "delay: from the upstream's write that clears a text to its arrival, one stream, 20 ms "
-        "between chunks; both times from one clock of the machine",
-        "many: chunks a second apart; memory is the proxy's growth over its idle size",
-    ]
+    found.notes.append(CPU_NOTE)
+    found.notes.append(DELAY_NOTE)
+    found.notes.append("many: chunks a second apart; memory is the growth over the idle size")
     return found
 
 
@@ -310,10 +314,15 @@ async def _open(pid: int, url: str, streams: int) -> Row:
     async with client() as session:
         await read_first(session, url, [])
         before = rss(pid)
-        tasks = [asyncio.create_task(read_first(session, url, first)) for _ in range(streams)]
-        until = time.monotonic() + DEADLINE_S
-        while len(first) < streams and time.monotonic() < until:
-            await asyncio.sleep(0.1)
+        all_came = asyncio.Event()
+
+        def came() -> None:
+            if len(first) == streams:
+                all_came.set()
+
+        tasks = [asyncio.create_task(read_first(session, url, first, came)) for _ in range(streams)]
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(all_came.wait(), DEADLINE_S)
         await asyncio.sleep(20.0)  # each has some tokens in its windows by then
         grown = rss(pid) - before
         for task in tasks:
@@ -328,7 +337,12 @@ async def _open(pid: int, url: str, streams: int) -> Row:
     }
 
 
-async def read_first(session: aiohttp.ClientSession, url: str, first: list[float]) -> None:
+async def read_first(
+    session: aiohttp.ClientSession,
+    url: str,
+    first: list[float],
+    told: Callable[[], None] = lambda: None,
+) -> None:
     """Read a stream; note how long its first byte took."""
     began = time.monotonic()
     noted = False
@@ -338,5 +352,6 @@ async def read_first(session: aiohttp.ClientSession, url: str, first: list[float
         if not noted:
             noted = True
             first.append(time.monotonic() - began)
+            told()
 
     await read(session, url, "chat", came)

@@ -83,6 +83,8 @@ def configuration(fake_url: str) -> dict[str, Any]:
             ),
             {"name": "nobody", "models": ["nobody"], "upstream": "nobody", "policy": "plain"},
         ],
+        # Or an answer begins before a client that waits a third of a second gives up.
+        "limits": {"head_ms": 60_000},
         "policies": {
             "plain": {"checks": [_FINDINGS, _HARM], "input": [_FINDINGS]},
             **{n: {"checks": [c], "replacement": "Not this."} for n, c in does.items()},

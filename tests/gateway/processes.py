@@ -160,14 +160,14 @@ class Client:
     def post(self, do: str = "ok", body: bytes = b"{}", headers: bytes = b"") -> None:
         """Send a request."""
         self.send(
-            b"POST /v1/chat/completions?do=%s HTTP/1.1\r\nHost: gateway.example\r\n%s"
+            b"POST /v1/chat/completions?do=%s HTTP/1.1\r\nHost: localhost\r\n%s"
             b"Content-Length: %d\r\n\r\n%s" % (do.encode(), headers, len(body), body)
         )
 
     def begin(self, do: str = "echo") -> None:
         """Send a request whose body goes on."""
         self.send(
-            b"POST /v1/chat/completions?do=%s HTTP/1.1\r\nHost: gateway.example\r\n"
+            b"POST /v1/chat/completions?do=%s HTTP/1.1\r\nHost: localhost\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n" % do.encode()
         )
 
@@ -177,7 +177,7 @@ class Client:
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Ask for a path, and give status and body."""
-        self.send(b"GET %s HTTP/1.1\r\nHost: gateway.example\r\n\r\n" % path.encode())
+        self.send(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path.encode())
         return self.answer()
 
     def until(self, ending: bytes) -> bytes:

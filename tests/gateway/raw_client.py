@@ -107,7 +107,7 @@ def post(path: str, body: Mapping[str, Any], **headers: str) -> bytes:
     raw = json.dumps(body).encode()
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     head = "\r\n".join(
-        [f"POST {path} HTTP/1.1", "host: gateway.example", f"content-length: {len(raw)}", *lines]
+        [f"POST {path} HTTP/1.1", "host: localhost", f"content-length: {len(raw)}", *lines]
     )
     return head.encode() + b"\r\n\r\n" + raw
 

@@ -42,6 +42,7 @@ from gateway.raw_client import (
     read,
 )
 
+from tocsin.gateway import plane
 from tocsin.gateway.site import Route, Site, Upstream
 from tocsin.guarding.plan import Guard
 from tocsin.policy.failures import FAILURES, MAY_PASS, TABLE, Failure
@@ -114,7 +115,7 @@ def walk(
     *,
     passes: bool = False,
 ) -> None:
-    monkeypatch.setattr("tocsin.gateway.plane.TICK_MS", 20)
+    monkeypatch.setattr(plane, "TICK_MS", 20)
     for name, value in provoke.patches.items():
         monkeypatch.setattr(name, value)
     DISK.gate.clear()

@@ -123,7 +123,7 @@ def test_a_client_that_does_not_read_stops_the_upstream_being_read() -> None:
         async with Gate(endless, on_literal()) as gate:
             loop = asyncio.get_running_loop()
             body = json.dumps(asked("chat", stream=True)).encode()
-            head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\ncontent-length: %d\r\n\r\n"
+            head = b"POST /chat/completions HTTP/1.1\r\nhost: [::1]\r\ncontent-length: %d\r\n\r\n"
             with gate.socket(receive_bytes=4_096) as client:
                 await loop.sock_connect(client, ("127.0.0.1", gate.port))
                 await loop.sock_sendall(client, head % len(body) + body)

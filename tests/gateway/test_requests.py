@@ -151,7 +151,9 @@ def test_a_body_that_does_not_come_is_not_waited_for() -> None:
     async def test() -> None:
         async with Gate(site={"body_ms": 50}) as gate:
             reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
-            writer.write(b"POST /v1/messages HTTP/1.1\r\nhost: g\r\ncontent-length: 9\r\n\r\n{")
+            writer.write(
+                b"POST /messages HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{"
+            )
             head = await asyncio.wait_for(reader.read(), WAIT_S)
             assert head.startswith(b"HTTP/1.1 408 ")
             writer.close()
@@ -441,3 +443,14 @@ def test_observed_is_what_came_after_the_last_answer() -> None:
     found = observed(Context(messages=(Message("user", "u"), Message("assistant", "a"), *many)))
     assert len(found) == OBSERVED_MAX
     assert [str(i) for i in range(100)] == "\n\n".join(found).split("\n\n")
+
+
+@pytest.mark.parametrize("sent", [{"origin": "https://page.example"}, {"host": "page.example"}])
+def test_without_keys_a_page_from_elsewhere_gets_no_answer(sent: dict[str, str]) -> None:
+    async def test() -> None:
+        async with Gate() as gate:
+            answer = await gate.post("chat", told=sent)
+            assert answer.status == 403
+            assert gate.meters.outcomes == ["unauthenticated"]
+
+    within(test())

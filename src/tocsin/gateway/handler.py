@@ -28,6 +28,11 @@ from tocsin.stream.codecs import CODECS
 from tocsin.stream.events import Api, Blocked, Event, Opened
 from tocsin.stream.shapes import identifier
 
+ELSEWHERE = Refuse(
+    kind="forbidden",
+    message="without keys only programs of this machine are answered, not pages from elsewhere",
+    outcome="unauthenticated",
+)
 NO_KEY = Refuse(
     kind="unauthenticated",
     message="no API key that is known here; send one as a bearer token or as x-api-key",
@@ -68,7 +73,10 @@ async def _answer(
     plane: Plane, api: Api, request: web.Request, access: Access, began_s: float
 ) -> Ended:
     """Find out who asks, and let one more of theirs in."""
-    tenant = plane.live.site.tenant(headers.key_of(request.headers))
+    site = plane.live.site
+    if site.open_to_all and headers.from_elsewhere(request.headers):
+        return Ended(ELSEWHERE.response(CODECS[api]), ELSEWHERE.outcome)
+    tenant = site.tenant(headers.key_of(request.headers))
     if tenant is None:
         return Ended(NO_KEY.response(CODECS[api]), NO_KEY.outcome)
     access.tenant = tenant.name

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
+from tocsin.gateway.addresses import is_loopback
 from tocsin.gateway.site import Upstream
 from tocsin.guarding.plan import Guard
 from tocsin.stream.events import Api
@@ -37,6 +39,33 @@ def key_of(headers: Mapping[str, str]) -> str | None:
     if scheme.lower() == "bearer" and key:
         return key.strip()
     return headers.get("x-api-key") or None
+
+
+def from_elsewhere(headers: Mapping[str, str]) -> bool:
+    """Whether a page of a browser may have sent this from another place than this machine.
+
+    Where no key is asked for, any web page that somebody on this machine looks at could ask too:
+    with a form, or through a name of its own that leads here.
+
+    Example:
+        >>> from_elsewhere({"Host": "localhost:8080"})
+        False
+        >>> from_elsewhere({"Host": "localhost:8080", "Origin": "https://page.example"})
+        True
+        >>> from_elsewhere({"Host": "page.example"})
+        True
+    """
+    if not is_loopback(_host("//" + headers.get("Host", ""))):
+        return True
+    origin = headers.get("Origin")
+    return origin is not None and not is_loopback(_host(origin))
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def policy_name(guard: Guard) -> str:

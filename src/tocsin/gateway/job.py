@@ -78,6 +78,7 @@ class Job:
         """Say what became of a response, for its end."""
         return {
             **msgspec.structs.asdict(guarded.account()),
+            "unread": self.asked.unread,
             "receipt": receipt or self.id,
             "policy": headers.policy_name(guard),
         }
@@ -121,6 +122,7 @@ class Job:
             api=self.codec.api,
             model=identifier(model or self.asked.model),
             asked=identifier(self.asked.model),
+            unread=self.asked.unread,
             upstream=upstream,
             conversation=conversation,
             asked_at=_utc(self.asked_at),

@@ -62,7 +62,9 @@ def _payload(chunk: Any) -> Mapping[str, Any]:
     if isinstance(chunk, Mapping):
         return chunk
     dump = getattr(chunk, "model_dump", None)
-    made: dict[str, Any] = {} if dump is None else dump(mode="json", exclude_unset=True)
+    if dump is None:
+        return {}
+    made: dict[str, Any] = dump(mode="json", exclude_unset=True, warnings=False)
     return made
 
 

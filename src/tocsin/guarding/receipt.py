@@ -184,6 +184,8 @@ class Who(msgspec.Struct, frozen=True, kw_only=True):
         id: of the response; headers carry it.
         tenant, route, api, model, upstream: who asked, on what way, and who wrote.
         asked: the model that was asked for, which a route may call by another name.
+        unread: parts of the request that hold no text, and that nobody checked: images, files,
+            earlier turns that the upstream keeps.
         conversation: hash of what links it to other requests, where anything does.
         asked_at, ended_at: UTC, ISO 8601.
     """
@@ -195,6 +197,7 @@ class Who(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
     upstream: str = ""
     asked: str = ""
+    unread: int = 0
     conversation: str | None = None
     asked_at: str = ""
     ended_at: str = ""
