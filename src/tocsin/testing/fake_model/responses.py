@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -71,7 +72,7 @@ def _events(reply: Reply, wanted: Wanted) -> Iterator[_Told]:
     done = _items(one, reply, wanted)
     for index, item in enumerate(done):
         at = {"output_index": index}
-        yield "response.output_item.added", at | {"item": item | _EMPTY[item["type"]]}, False
+        yield "response.output_item.added", at | {"item": item | copy.deepcopy(_EMPTY[item["type"])]}, False
         at["item_id"] = item["id"]
         if item["type"] == "reasoning":
             yield from _reasoning(one.reasoning, at, reply)
@@ -160,7 +161,7 @@ def _response(
         "model": wanted.model,
         "output": output,
         "usage": None if status == "in_progress" else told,
-        **_REPEATED,
+        **copy.deepcopy(_REPEATED),  # whoever gets it may change it
     }
 
 
