@@ -72,7 +72,8 @@ def _events(reply: Reply, wanted: Wanted) -> Iterator[_Told]:
     done = _items(one, reply, wanted)
     for index, item in enumerate(done):
         at = {"output_index": index}
-        yield "response.output_item.added", at | {"item": item | copy.deepcopy(_EMPTY[item["type"])]}, False
+        empty = copy.deepcopy(_EMPTY[item["type"]])
+        yield "response.output_item.added", at | {"item": item | empty}, False
         at["item_id"] = item["id"]
         if item["type"] == "reasoning":
             yield from _reasoning(one.reasoning, at, reply)
