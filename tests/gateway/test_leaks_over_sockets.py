@@ -318,9 +318,8 @@ def _the_note_is_true(case: Case, answer: Answer, shown: Shown, fell: bool) -> N
 
 
 PARTS = {
-    "": "who policy policy_digest account checks alarms alarms_more failures channels schema "
-    "made_by",
-    "who": "id tenant route api model upstream conversation asked_at ended_at asked unread",
+    "": "who policy policy_digest account checks alarms alarms_more failures channels schema",
+    "who": "id tenant route api model upstream conversation asked_at ended_at asked unread made_by",
     "account": "status mode hold scanned held released alarms done failure",
     "checks": "name verifier verifier_version step_definition signal promise alarm_below path "
     "steps unknown lowest overruled",

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 from aiohttp import web
 
+from tocsin import __version__
 from tocsin.gateway import headers
 from tocsin.gateway.access import Access
 from tocsin.gateway.errors import Refuse
@@ -127,6 +128,7 @@ class Job:
             conversation=conversation,
             asked_at=_utc(self.asked_at),
             ended_at=_utc(self.plane.now()),
+            made_by=f"tocsin {__version__}",
         )
         self.plane.receipts.give(guarded.receipt(who), self.site.receipts)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import msgspec
 
-from tocsin import __version__
 from tocsin.model import (
     ChannelKind,
     Comparison,
@@ -188,6 +187,7 @@ class Who(msgspec.Struct, frozen=True, kw_only=True):
             earlier turns that the upstream keeps.
         conversation: hash of what links it to other requests, where anything does.
         asked_at, ended_at: UTC, ISO 8601.
+        made_by: the program that wrote the receipt, and its version.
     """
 
     id: str
@@ -201,6 +201,7 @@ class Who(msgspec.Struct, frozen=True, kw_only=True):
     conversation: str | None = None
     asked_at: str = ""
     ended_at: str = ""
+    made_by: str = ""
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,7 +213,6 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         account: what became of it.
         checks, alarms, failures, channels: the parts.
         alarms_more: alarms beyond those that are listed.
-        made_by: this program and its version.
     """
 
     who: Who
@@ -224,5 +224,4 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     alarms_more: int
     failures: tuple[FailureRecord, ...]
     channels: tuple[ChannelRecord, ...]
-    made_by: str = f"tocsin {__version__}"
     schema: str = SCHEMA
