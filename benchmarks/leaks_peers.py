@@ -221,8 +221,8 @@ def start_raw(folder: Path, upstream: str, words: tuple[str, ...]) -> Iterator[G
     """Start the pass-through of aiohttp."""
     del words
     port = free_port()
-    script = str(Path(__file__).with_name("leaks_raw.py"))
-    command = [sys.executable, script, str(port), upstream]
+    script = str(Path(__file__).with_name("passthrough.py"))
+    command = [sys.executable, script, upstream, str(port)]
     with process(command, folder, port, "/ready") as guard:
         yield guard
 

@@ -1,8 +1,8 @@
 """What a gateway costs that does nothing: aiohttp passes on whatever the upstream sends.
 
-    python benchmarks/gateway_raw.py UPSTREAM_URL
+    python benchmarks/passthrough.py UPSTREAM_URL [PORT]
 
-It prints its address, and then serves until it is ended.
+It prints its address, and then serves until it is ended. `/ready` says that it does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import aiohttp
 from aiohttp import web
 
 
-async def serve(upstream: str) -> None:
+async def serve(upstream: str, port: int) -> None:
     """Pass requests on, and their answers back, chunk by chunk."""
     session = aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=None),
@@ -35,18 +35,22 @@ async def serve(upstream: str) -> None:
             await response.write_eof()
             return response
 
+    async def ready(_: web.Request) -> web.Response:
+        return web.Response()
+
     app = web.Application()
+    app.router.add_get("/ready", ready)
     app.router.add_post("/{path:.*}", passed)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4_096)
+    site = web.TCPSite(runner, "127.0.0.1", port, backlog=4_096)
     await site.start()
-    host, port = runner.addresses[0][:2]
-    print(f"listening on http://{host}:{port}", flush=True)
+    host, bound = runner.addresses[0][:2]
+    print(f"listening on http://{host}:{bound}", flush=True)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
     import uvloop
 
-    uvloop.run(serve(sys.argv[1]))
+    uvloop.run(serve(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0))
