@@ -1,0 +1,358 @@
+"""What can happen: one struct a kind, whose docstring is its entry in the catalogue."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from tocsin.model import ChannelKind, GuardStatus, Hold, Intervention, Mode, Phase
+
+Ruling = Literal["allow", "refuse", "ask_clarify", "require_approval"]
+"""What a policy says about a request, a response or an action; and what was enforced of it."""
+
+Subject = Literal["input", "output", "tool", "retrieval", "budget"]
+"""What a ruling is about."""
+
+Ended = Literal["ok", "blocked", "blocked_input", "failed", "upstream_failed", "client_gone", "refused"]
+"""How a stream ended."""
+
+FeedbackVerdict = Literal["up", "down", "report", "escalate", "appeal"]
+"""thumbs up or down, a report of harm, a wish for a person, an appeal against a stop."""
+
+
+class _Body(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """Base: a body names its kind in the field `kind`."""
+
+
+class StreamOpened(_Body, frozen=True, kw_only=True, tag="stream.opened"):
+    """A response began to be asked for.
+
+    Args:
+        api: `chat`, `responses`, `messages`, or the user's own name.
+        stream: whether the client reads along.
+        unread: parts of the request that hold no text, and that nobody checked.
+    """
+
+    api: str
+    stream: bool = True
+    unread: int = 0
+
+
+class StreamEnded(_Body, frozen=True, kw_only=True, tag="stream.ended"):
+    """A response is over; exactly one for each that was opened.
+
+    Args:
+        outcome: how.
+        status: how well what was shown was checked.
+        mode, hold: of the policy.
+        scanned, held, released: characters.
+        alarms, failures: how many.
+        done: the strictest intervention.
+        failure: what stopped it, where it was no alarm.
+        receipt: id, where there is one.
+        steps, lowest: per check: how many scores, and the lowest (safe-high); None without any.
+    """
+
+    outcome: Ended
+    status: GuardStatus = "ok"
+    mode: Mode = "enforce"
+    hold: Hold = "window"
+    scanned: int = 0
+    held: int = 0
+    released: int = 0
+    alarms: int = 0
+    failures: int = 0
+    done: Intervention | None = None
+    failure: str | None = None
+    receipt: str | None = None
+    steps: dict[str, int] = {}
+    lowest: dict[str, float | None] = {}
+
+
+class Decided(_Body, frozen=True, kw_only=True, tag="policy.decided"):
+    """A policy was asked; what it said and what was enforced are two things.
+
+    Args:
+        about: what was decided on.
+        verdict: what the checks said.
+        action: what was enforced: under ``observe`` always ``allow``.
+        reason: coarse: a rule, a category or the name of a check; never text of the model.
+    """
+
+    about: Subject
+    verdict: Ruling
+    action: Ruling
+    reason: str = ""
+
+
+class Alarmed(_Body, frozen=True, kw_only=True, tag="alarm"):
+    """An alarm rang.
+
+    Args:
+        check: whose; verifier, verifier_version: of its scores.
+        calibration: digest; None where a rule or a chosen threshold rang.
+        step: of the check, from 1.
+        channel, choice, index: where.
+        upto: offset in characters.
+        score: safe-high. statistic, threshold: danger-high.
+        rule, category: where a rule rang.
+        wanted, done: the intervention that the policy names, and the one that followed.
+        overruled: an appeal said that it was false.
+        receipt: id.
+    """
+
+    check: str
+    verifier: str
+    verifier_version: str
+    wanted: Intervention
+    done: Intervention
+    step: int = 0
+    channel: ChannelKind = "text"
+    choice: int = 0
+    index: int = 0
+    upto: int = 0
+    calibration: str | None = None
+    score: float | None = None
+    statistic: float | None = None
+    threshold: float | None = None
+    rule: str | None = None
+    category: str | None = None
+    overruled: bool = False
+    receipt: str | None = None
+
+
+class Intervened(_Body, frozen=True, kw_only=True, tag="intervention"):
+    """Something was done to a response.
+
+    Args:
+        done: what.
+        by: who or what had it done: a check, a control, a person's role.
+        why: where it differs from what the policy names.
+        released, withheld: characters at that moment.
+    """
+
+    done: Intervention
+    by: str
+    why: str = ""
+    released: int = 0
+    withheld: int = 0
+
+
+class Failed(_Body, frozen=True, kw_only=True, tag="failure"):
+    """A part failed; `response` is what the failure table said."""
+
+    failure: str
+    phase: Phase
+    response: str
+    check: str = ""
+    detail: str = ""
+
+
+class ToolAttempted(_Body, frozen=True, kw_only=True, tag="tool.attempted"):
+    """A model wants to use a tool; its arguments are never in an event."""
+
+    tool: str
+    arguments_chars: int = 0
+
+
+class ToolDenied(_Body, frozen=True, kw_only=True, tag="tool.denied"):
+    """A tool's use was refused; `reason` is coarse."""
+
+    tool: str
+    reason: str
+
+
+class ToolReturned(_Body, frozen=True, kw_only=True, tag="tool.returned"):
+    """A tool answered."""
+
+    tool: str
+    ok: bool
+    duration_ms: float | None = None
+    result_chars: int = 0
+
+
+class Retrieved(_Body, frozen=True, kw_only=True, tag="retrieval"):
+    """Documents were searched for.
+
+    Args:
+        sources: ids, never text.
+        found, permitted, used: how many there were, how many this user may read, how many the
+            model got.
+        filter: what the permission filter did.
+    """
+
+    sources: tuple[str, ...] = ()
+    found: int = 0
+    permitted: int = 0
+    used: int = 0
+    filter: Literal["applied", "absent", "failed", "unknown"] = "unknown"
+
+
+class Classified(_Body, frozen=True, kw_only=True, tag="output.classified"):
+    """A verifier's view of a whole output.
+
+    Args:
+        check, category: what it looked for.
+        bin: of the lowest score (safe-high), from 0 for the least safe tenth to 9; None where
+            there is no score.
+        label: what follows, where the verifier says more than a number.
+    """
+
+    check: str
+    category: str = ""
+    bin: int | None = None
+    label: str = ""
+
+
+class Feedback(_Body, frozen=True, kw_only=True, tag="feedback"):
+    """A user said something about an answer; `comment` is redacted before it is stored."""
+
+    verdict: FeedbackVerdict
+    category: str = ""
+    comment: str = ""
+
+
+class Used(_Body, frozen=True, kw_only=True, tag="usage"):
+    """What a call cost.
+
+    Args:
+        first_ms, total_ms: to the first byte that was shown, and to the end.
+        tokens_in, tokens_out: as the upstream counts them.
+        spend_micro: money, in millionths of `currency`.
+    """
+
+    first_ms: float | None = None
+    total_ms: float | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    spend_micro: int | None = None
+    currency: str = ""
+
+
+class Limited(_Body, frozen=True, kw_only=True, tag="limit"):
+    """A rate limit or a budget was asked; `left` in units of the limit."""
+
+    limit: str
+    verdict: Ruling
+    action: Ruling
+    left: float | None = None
+
+
+class ControlChanged(_Body, frozen=True, kw_only=True, tag="control.changed"):
+    """A kill switch or another control was moved."""
+
+    control: str
+    to: str
+    by: str
+    reason: str = ""
+
+
+class Accessed(_Body, frozen=True, kw_only=True, tag="access"):
+    """Somebody read or changed what not everyone may.
+
+    Args:
+        by, role: who; `by` is the id of a key, never the key.
+        action: of a closed list, see `tocsin.store.access`.
+        target: what, by id.
+        reason: given by whoever asked; redacted before it is stored.
+        allowed: whether it was granted.
+        break_glass: id of the grant that it was done under.
+    """
+
+    by: str
+    role: str
+    action: str
+    target: str = ""
+    reason: str = ""
+    allowed: bool = True
+    break_glass: str | None = None
+
+
+class PolicyChanged(_Body, frozen=True, kw_only=True, tag="policy.changed"):
+    """Other rules are in force from now on."""
+
+    policy: str
+    digest: str
+    before: str | None = None
+    by: str = ""
+
+
+class CalibrationChanged(_Body, frozen=True, kw_only=True, tag="calibration.changed"):
+    """Another threshold is in force from now on."""
+
+    check: str
+    digest: str
+    before: str | None = None
+    by: str = ""
+
+
+class RolloutStaged(_Body, frozen=True, kw_only=True, tag="rollout.stage"):
+    """A rollout went on, back, or was stopped."""
+
+    rollout: str
+    stage: str
+    share: float | None = None
+    by: str = ""
+    reason: str = ""
+
+
+class Reviewed(_Body, frozen=True, kw_only=True, tag="review.outcome"):
+    """A person judged a case.
+
+    Args:
+        label: what the response was.
+        outcome: what follows.
+        reviewer: pseudonym.
+        selection_probability: with which the case was drawn, in (0, 1]; None where it was not
+            drawn at random.
+        note: redacted before it is stored.
+    """
+
+    label: Literal["safe", "unsafe", "unclear"]
+    outcome: str = ""
+    reviewer: str = ""
+    selection_probability: float | None = None
+    note: str = ""
+
+
+class ContentKept(_Body, frozen=True, kw_only=True, tag="content.kept"):
+    """Raw content was encrypted and kept.
+
+    Args:
+        content: id in the vault.
+        what: input, retrieved context, output, tool arguments...
+        why: the policy samples it, or an alarm needs evidence.
+        expires_us: when it is deleted, microseconds since 1970.
+    """
+
+    content: str
+    what: str
+    why: Literal["sample", "evidence"]
+    chars: int
+    expires_us: int
+
+
+class ContentErased(_Body, frozen=True, kw_only=True, tag="content.erased"):
+    """Raw content cannot be read any more: keys of `subjects` subjects were destroyed."""
+
+    subjects: int
+    by: str
+    reason: str = ""
+
+
+class Shed(_Body, frozen=True, kw_only=True, tag="record.shed"):
+    """The record was too slow: what was left out, so that the rest could be kept."""
+
+    contents: int = 0
+    events: int = 0
+    source: str = ""
+
+
+Body = (
+    StreamOpened | StreamEnded | Decided | Alarmed | Intervened | Failed
+    | ToolAttempted | ToolDenied | ToolReturned | Retrieved | Classified | Feedback
+    | Used | Limited | ControlChanged | Accessed | PolicyChanged | CalibrationChanged
+    | RolloutStaged | Reviewed | ContentKept | ContentErased | Shed
+)  # fmt: skip
+"""Everything that can happen."""
