@@ -37,7 +37,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
         if mode is not None:
             temporary.chmod(mode)
         temporary.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except OSError as e:
         raise InputError(f"cannot write {str(path)!r}: {e.strerror}") from None
     finally:
@@ -57,7 +57,8 @@ def _reason(e: Exception) -> str:
     return (e.strerror if isinstance(e, OSError) else None) or str(e)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make names durable that were made, changed or taken away in a folder."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -59,3 +59,54 @@ class MissingScore(TocsinError):  # noqa: N818
 
 class MissingExtra(TocsinError):  # noqa: N818
     """An optional library is needed and not installed; the message names the extra."""
+
+
+class ProofInvalid(TocsinError):  # noqa: N818
+    """A receipt, proof or checkpoint does not show what it has to; nothing in it may be trusted."""
+
+
+class StoreError(TocsinError):
+    """Base of what can happen to the record; catch it to catch all of that."""
+
+
+class StoreBusy(StoreError):  # noqa: N818
+    """Somebody else holds the store, or the queue is full: nothing was written; try again later."""
+
+
+class StoreAway(StoreBusy):
+    """The connection was lost, perhaps after the commit: give the same ids again, that is safe."""
+
+
+class StoreFull(StoreError):  # noqa: N818
+    """There is no room left: nothing was written; make room, then try again."""
+
+
+class StoreFailed(StoreError):  # noqa: N818
+    """A sync failed or the disk reported an error: what is on disk is not known any more.
+
+    Every later call raises this too. The process has to end, and to begin again from the disk.
+    """
+
+
+class StoreDamaged(StoreError):  # noqa: N818
+    """What is stored is not what was written; `tocsin fsck` says where."""
+
+
+class StoreFromTheFuture(StoreError):  # noqa: N818
+    """A later version of the program wrote this store; this one would misread it."""
+
+
+class AppendRefused(StoreError, ValueError):  # noqa: N818
+    """An append breaks a rule of the store, and would break it again; the others were kept."""
+
+
+class HistoryDamaged(StoreDamaged):
+    """A Parquet file of history is missing or is not what its manifest says; restore it."""
+
+
+class ContentGone(StoreError):  # noqa: N818
+    """There is no such content any more: it has expired, it was erased, or it never was."""
+
+
+class AccessDenied(TocsinError):  # noqa: N818
+    """Whoever asks may not do that; the message says what would be needed."""

@@ -358,9 +358,6 @@ CONVERSATIONS_MAX: int = 10_000
 CONVERSATION_IDLE_S: float = 3_600.0
 """Silence after which a conversation is forgotten."""
 
-RECEIPTS_WAITING_MAX: int = 1_024
-"""Receipts that wait to be written; a disk that is so far behind loses the next ones."""
-
 VERIFIER_THREADS_MAX: int = 64
 """Most threads on which verifiers are run that would block the loop."""
 
@@ -424,3 +421,274 @@ WORKER_STOP_MS_MAX: int = 5_000
 LOG_LINES_WAITING_MAX: int = 8_192
 """Log lines that wait for a slow reader of standard error; later ones are dropped and counted, so
 that a full pipe never stops a stream."""
+
+# ------------------------------------------------------------------------ receipts and their proofs
+
+TREE_SIZE_MAX: int = 2**63 - 1
+"""Most entries of a log: what databases and other people's tools hold in a signed number."""
+
+NOTE_BYTES_MAX: int = 262_144
+"""Longest signed note: sixteen signatures of the largest kind that there is take half of it."""
+
+NOTE_SIGNATURES_MAX: int = 64
+"""Most signatures of a note; verifiers have to accept sixteen."""
+
+KEY_NAME_CHARS_MAX: int = 1_024
+"""Longest name of a key, and so of a log with its tenant."""
+
+KEYS_MAX: int = 4_096
+"""Most public keys that are trusted at once: one for each tenant, and each rotation."""
+
+ENTRY_BYTES_MAX: int = 8_388_608
+"""Longest entry of a log. A receipt of a long stream has two score paths for each check."""
+
+PROOF_BYTES_MAX: int = 12_582_912
+"""Longest proof: an entry in base64, a path of at most 63 hashes, and a signed note."""
+
+KEY_FILE_BYTES_MAX: int = 1_048_576
+"""Longest file of keys."""
+
+# ------------------------------------------------------------------ the record: events in and out
+
+RECORD_WAITING_MAX: int = 4_096
+"""Appends of one process that wait to be committed: a quarter of a second of a busy gateway, on a
+disk that takes four commits a second."""
+
+RECORD_EVENTS_WAITING_MAX: int = 65_536
+"""Events in them, all together: about 50 MB."""
+
+RECORD_CONTENTS_UPTO: int = 1_024
+"""Appends that wait, from which on raw content is shed so that events and receipts get through."""
+
+RECORD_CONTENT_CHARS_MAX: int = 8_388_608
+"""Characters of raw content that may wait, all together."""
+
+RECORD_SLOW_MS: int = 1_000
+"""A store is called slow when the oldest append has waited for so long."""
+
+RECORD_PROBE_MS: int = 500
+"""How often a store that refused is asked again, and what was shed is told."""
+
+RECORD_CLOSE_MS_MAX: int = 10_000
+"""How long the end of a process waits for what is still to be committed."""
+
+RECORD_PERIOD_S: float = 60.0
+"""How often a period is signed: the longest time that a missing alarm goes without a statement."""
+
+RECORD_REDACT_SLICE: int = 32
+"""Events that are redacted in one go before other work of the loop has its turn."""
+
+EVENTS_BYTES_MAX: int = 4_194_304
+"""Largest batch of events or spans that is taken, unpacked: a thousand events of 4 KB."""
+
+EVENTS_BATCH_MAX: int = 1_000
+"""Most events in one batch: they are one commit."""
+
+EVENT_BYTES_MAX: int = 65_536
+"""Longest single event as JSON."""
+
+EVENT_ID_CHARS_MAX: int = 256
+"""Longest id, source, name of a route, model, tool...: whatever names something."""
+
+EVENT_TEXT_CHARS_MAX: int = 4_096
+"""Longest free text that a person wrote: a comment, a note, a reason."""
+
+EVENT_ITEMS_MAX: int = 256
+"""Most items of a list or a table within one event."""
+
+EVENT_AHEAD_US_MAX: int = 300_000_000
+"""How far in the future an event may lie: five minutes of a wrong clock."""
+
+EVENT_BEHIND_US_MAX: int = 90 * 86_400_000_000
+"""How far in the past: what was kept back for longer belongs into an import, not into the stream."""
+
+SPAN_ATTRIBUTES_MAX: int = 256
+"""Most attributes of a span that are looked at."""
+
+EVENTS_BODY_MS_MAX: int = 10_000
+"""How long a batch may take to come in."""
+
+EVENTS_INLINE_BYTES: int = 16_384
+"""Up to this size a batch is read within the loop: under a millisecond. Larger ones go to a thread,
+so that streams of the same process go on."""
+
+EVENTS_UNDER_WAY_MAX: int = 16
+"""Batches of one tenant that are worked on at once; the next one is told to come again."""
+
+EVENTS_UNDER_WAY_ALL_MAX: int = 64
+"""The same for all tenants of a process: with the largest bodies about half a gigabyte."""
+
+RECORD_READS_MAX: int = 8
+"""Receipts and traces that are read at once over HTTP."""
+
+RECORD_RETRY_AFTER_S: int = 1
+"""When a sender whose batch was not taken should come again."""
+
+EVENTS_CLIENT_WAITING_MAX: int = 10_000
+"""Events that a client keeps while it cannot send them: some ten megabytes."""
+
+EVENTS_CLIENT_BATCH: int = 500
+"""Events that a client sends at once; a full batch of long comments still fits into one body."""
+
+EVENTS_CLIENT_LINGER_S: float = 0.5
+"""How long a client waits for more events before it sends the first."""
+
+EVENTS_CLIENT_TIMEOUT_S: float = 10.0
+"""How long a client waits for an answer."""
+
+EVENTS_CLIENT_BACKOFF_S_MAX: float = 30.0
+"""Longest pause of a client or an exporter between two tries; the first is a quarter of a second."""
+
+EVENTS_ANSWER_BYTES_MAX: int = 1_048_576
+"""Most that is read of an answer: a thousand verdicts take a tenth of it."""
+
+# ----------------------------------------------------------------------------------- the record
+
+STORE_TENANT_CHARS_MAX: int = 128
+"""Longest name of a tenant in the store; the configuration's own names are shorter."""
+
+STORE_ID_CHARS_MAX: int = 256
+"""Longest id of an event, an entry or anything that events are found by."""
+
+STORE_EVENT_BYTES_MAX: int = 262_144
+"""Largest event: a retrieval of a thousand long source ids fits, a text that was smuggled in as
+one does not."""
+
+STORE_CONTENT_CHARS_MAX: int = 16_777_216
+"""Longest raw content kept in one piece: the longest answer that is read."""
+
+STORE_BUSY_MS_MAX: int = 5_000
+"""How long a commit waits for another process's to end before it says that the store is busy."""
+
+STORE_LINGER_MS_MAX: float = 5.0
+"""Longest that an append waits for others to share its sync with: it is part of every answer's end."""
+
+STORE_APPENDS_MAX: int = 256
+"""Most appends of one commit: what a sync costs is shared well before, and a commit stays short."""
+
+STORE_BATCH_EVENTS_MAX: int = 4_096
+"""Most events of one commit that the writer puts together: a few tens of milliseconds."""
+
+STORE_WAITING_MAX: int = 4_096
+"""Appends that wait for the writer; beyond that the store says that it is busy."""
+
+STORE_RETRY_MS_MAX: int = 10_000
+"""How long the writer tries a commit again where the store is busy or away."""
+
+STORE_WAL_PAGES: int = 2_048
+"""Pages (of 4 KiB, as estimated) written between two checkpoints of SQLite's log: 8 MiB, read back
+in well under a second after a crash."""
+
+STORE_WAL_BYTES_KEPT: int = 64 * 1024 * 1024
+"""To what SQLite's log is cut back after a long reader let it grow."""
+
+STORE_READ_MAX: int = 10_000
+"""Rows that one call reads unless more are asked for."""
+
+STORE_TRACE_EVENTS_MAX: int = 10_000
+"""Most events of one trace; a response has some dozens, a long session a few thousand."""
+
+# --------------------------------------------------------------------------- the gateway's record
+
+RECORD_WAIT_MS: int = 1_000
+"""How long the end of an answer with an alarm waits for its receipt to be on disk; text that was
+stopped is not shown meanwhile, and the answer then says that it was not recorded."""
+
+RECEIPTS_KEEPING_MAX: int = 4_096
+"""Receipts of one process that wait to be committed; the log has a line for each of them, and the
+record says long before that it is too slow."""
+
+USER_CHARS_MAX: int = 512
+"""Longest name of a user that is made a pseudonym; longer ones are cut."""
+
+CONTENT_CHARS_MAX: int = 1_048_576
+"""Most characters of raw content that are kept of one response, where a policy keeps any."""
+
+RETRIEVED_IDS_MAX: int = 64
+"""Ids of retrieved documents that one event names; the count is of all of them."""
+
+LANGUAGE_CHARS_MAX: int = 35
+"""Longest tag of a language; RFC 5646 asks for as much."""
+# -------------------------------------------------------------------------------------- privacy
+
+REDACTED_TEXT_CHARS_MAX: int = 4_096
+"""Longest free text of an event that is kept; comments of people have a few hundred characters."""
+
+REDACTED_NAME_CHARS_MAX: int = 256
+"""Longest identifier that is kept as it is; a longer one becomes a hash."""
+
+REDACTED_ITEMS_MAX: int = 1_024
+"""Most names of one list in an event, such as sources of a retrieval; later ones are left out."""
+
+REDACTED_KNOWN_MAX: int = 8_192
+"""Names in one of two generations that are remembered to be clean: about two megabytes."""
+
+REDACTED_PEOPLE_MAX: int = 8_192
+"""People of one tenant whose pseudonyms are kept at hand; more are computed again."""
+
+REDACTION_KEY_BYTES_MIN: int = 32
+"""Fewest bytes of the key that hashes what is masked."""
+
+REDACTORS_MAX: int = 10_000
+"""Tenants whose derived keys are kept at hand; more are derived again."""
+
+PURGE_MS_MAX: int = 5_000
+"""How long an erasure waits for readers of the store, so that no older page is left behind."""
+
+BREAK_GLASS_MINUTES: int = 60
+"""How long raw content may be read after somebody broke the glass, where nothing else is said."""
+
+BREAK_GLASS_MINUTES_MAX: int = 24 * 60
+"""Longest that a grant may last; who needs more asks again, and is seen again."""
+
+REASON_CHARS_MIN: int = 8
+"""Shortest reason for reading or erasing raw content: a word is none."""
+
+REASON_CHARS_MAX: int = 1_000
+"""Longest reason that is taken; it is redacted and stored."""
+
+# ------------------------------------------------------- the record: history, retention, questions
+
+AUDIT_ROWS_MAX: int = 20
+"""Values of one dimension that an audit shows; it counts and tests all of them."""
+
+AUDIT_RESPONSES_MAX: int = 2_000_000
+"""Responses that one audit takes into memory: about a gigabyte."""
+
+AUDIT_UNITS_MIN: int = 30
+"""Sessions that a period needs before its scores are compared with others'."""
+
+AUDIT_PERIODS_MAX: int = 400
+"""Periods into which an audit divides its time: an hour each for two weeks."""
+
+AUDIT_WORDS_MAX: int = 40
+"""Characters of a name that a picture or a table of an audit shows."""
+
+CONTENT_DAYS_MAX: float = 3_650.0
+"""Longest that a configuration may ask for raw content to be kept: ten years."""
+
+HISTORY_ROWS_MAX: int = 500_000
+"""Events of one Parquet file: about 50 MB, read in well under a second."""
+
+HISTORY_GROUP_ROWS: int = 65_536
+"""Events of one row group of a Parquet file, and of one step of writing it: some 50 MB of memory."""
+
+HISTORY_DELETE_ROWS: int = 2_000
+"""Rows that one transaction takes out of the row store: it holds other writers up for some tens of
+milliseconds."""
+
+HISTORY_MEMORY_MB: int = 1_024
+"""What DuckDB may use to read history; a question that needs more is refused."""
+
+HISTORY_AFTER_HOURS: int = 24
+"""How old an event has to be before it goes to a file. Until then an event that is given again
+under its id is recognised."""
+
+HISTORY_BUCKETS_MAX: int = 100_000
+"""Buckets of time in one answer: 24 hours of seconds."""
+
+CONTENT_EXPIRE_S: float = 600.0
+"""How often a gateway deletes raw content whose time is over."""
+
+RETENTION_DAYS_MAX: int = 36_525
+"""Longest that anything is kept under a rule: a hundred years."""

@@ -14,7 +14,9 @@ Ruling = Literal["allow", "refuse", "ask_clarify", "require_approval"]
 Subject = Literal["input", "output", "tool", "retrieval", "budget"]
 """What a ruling is about."""
 
-Ended = Literal["ok", "blocked", "blocked_input", "failed", "upstream_failed", "client_gone", "refused"]
+Ended = Literal[
+    "ok", "blocked", "blocked_input", "failed", "upstream_failed", "client_gone", "refused"
+]
 """How a stream ended."""
 
 FeedbackVerdict = Literal["up", "down", "report", "escalate", "appeal"]

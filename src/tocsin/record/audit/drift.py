@@ -1,0 +1,288 @@
+"""Has a verifier drifted: do its scores still look as they did?"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+
+from tocsin.errors import InputError
+from tocsin.events.envelope import Event
+from tocsin.events.kinds import Alarmed, CalibrationChanged, PolicyChanged, StreamEnded
+from tocsin.limits import AUDIT_PERIODS_MAX, AUDIT_UNITS_MIN
+from tocsin.record.audit.statistics import ALPHA, Distance, Floats, distance, holm
+
+KINDS = ("stream.ended", "alarm", "calibration.changed", "policy.changed")
+"""What this audit reads."""
+
+DAY_US = 86_400_000_000
+_QUANTILES = (0.1, 0.5, 0.9)
+
+
+class Period(msgspec.Struct, frozen=True, kw_only=True):
+    """Scores of one stretch of time.
+
+    Args:
+        since_us, until_us: microseconds since 1970; until is not part of it.
+        n: units: sessions, or responses that belong to none.
+        low, middle, high: the lowest scores' 10th, 50th and 90th percentile, safe-high; None of
+            nothing.
+        distance: from the reference: largest difference of the shares below any score.
+        at_most: the true distance is no larger, with 90 % confidence for all periods at once.
+        p: corrected for all periods of all checks; None where it was not compared.
+        drifted: whether the scores are others than those of the reference.
+        new_models: versions of models that were first seen here.
+    """
+
+    since_us: int
+    until_us: int
+    n: int
+    low: float | None = None
+    middle: float | None = None
+    high: float | None = None
+    distance: float | None = None
+    at_most: float | None = None
+    p: float | None = None
+    drifted: bool = False
+    new_models: tuple[str, ...] = ()
+
+
+class CheckDrift(msgspec.Struct, frozen=True, kw_only=True):
+    """One check under one set of calibrations.
+
+    Args:
+        check: its name.
+        calibrations: digests in force.
+        versions: of its verifier, as far as alarms tell.
+        reference: the time that the others are compared with.
+        periods: later ones, oldest first.
+        verdict: a sentence.
+    """
+
+    check: str
+    calibrations: tuple[str, ...]
+    versions: tuple[str, ...]
+    reference: Period
+    periods: tuple[Period, ...]
+    verdict: str
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What was changed in that time: where to look for a cause."""
+
+    time_us: int
+    what: str
+
+
+class Drift(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer.
+
+    Args:
+        tests: how many comparisons every p-value is corrected for.
+        alpha: chance that any drift is found where there is none.
+        checks: by name, then in order of time.
+        changes: of policies and calibrations.
+    """
+
+    tests: int
+    alpha: float
+    checks: tuple[CheckDrift, ...]
+    changes: tuple[Change, ...]
+
+
+@dataclass
+class _Scores:
+    times: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+    sessions: set[str] = field(default_factory=set)
+    versions: set[str] = field(default_factory=set)
+
+
+def drift(
+    events: Iterable[Event],
+    *,
+    reference_until_us: int | None = None,
+    period_us: int = DAY_US,
+    alpha: float = ALPHA,
+) -> Drift:
+    """Compare the scores of each period with those of a time that is taken as right.
+
+    What is compared is the lowest score of a response, on which an alarm depends; of a session only
+    the first one, since later ones resemble it. Under another set of calibrations everything begins
+    anew. Scores move with the traffic and with the model as well as with the verifier: the answer
+    says that they moved, not why.
+
+    Args:
+        events: of the kinds `KINDS`; others are passed over.
+        reference_until_us: end of the reference; None takes the first period, longer where that
+            has fewer than `AUDIT_UNITS_MIN` units.
+        period_us: length of a period, above 0.
+        alpha: chance that any drift is found where there is none, in (0, 1).
+
+    Raises:
+        InputError: a period without length, or more than `AUDIT_PERIODS_MAX` of them.
+
+    Example:
+        >>> drift([]).checks
+        ()
+    """
+    if period_us <= 0:
+        raise InputError("a period must be longer than nothing")
+    groups, changes = _read(events)
+    found = []
+    for (check, calibrations), scores in sorted(groups.items(), key=lambda g: g[0][0]):
+        reference, periods = _periods(scores, reference_until_us, period_us)
+        found.append((check, calibrations, scores, reference, periods))
+    pairs = [
+        (group, i, group[3].values, period.values)
+        for group in found
+        for i, period in enumerate(group[4])
+        if min(len(group[3].values), len(period.values)) >= AUDIT_UNITS_MIN
+    ]
+    judged = [(group, i, distance(one, other, len(pairs))) for group, i, one, other in pairs]
+    corrected = holm(np.array([d.p for _, _, d in judged]))
+    answers: dict[tuple[int, int], tuple[Distance, float]] = {
+        (id(group), i): (d, float(p)) for (group, i, d), p in zip(judged, corrected, strict=True)
+    }
+    checks = []
+    for group in found:
+        check, calibrations, scores, reference, periods = group
+        told = tuple(
+            period.told(answers.get((id(group), i)), alpha) for i, period in enumerate(periods)
+        )
+        first = reference.told(None, alpha)
+        checks.append(
+            CheckDrift(
+                check=check,
+                calibrations=calibrations,
+                versions=tuple(sorted(scores.versions)),
+                reference=first,
+                periods=told,
+                verdict=_verdict(first, told),
+            )
+        )
+    return Drift(tests=len(judged), alpha=alpha, checks=tuple(checks), changes=tuple(changes))
+
+
+def _read(
+    events: Iterable[Event],
+) -> tuple[dict[tuple[str, tuple[str, ...]], _Scores], list[Change]]:
+    groups: dict[tuple[str, tuple[str, ...]], _Scores] = {}
+    versions: dict[tuple[str, tuple[str, ...]], set[str]] = {}
+    changes = []
+    for event in events:
+        body, calibrations = event.body, event.segment.calibrations
+        if isinstance(body, StreamEnded):
+            for check, value in body.lowest.items():
+                if value is not None and math.isfinite(value):
+                    _add(groups.setdefault((check, calibrations), _Scores()), event, value)
+        elif isinstance(body, Alarmed):
+            versions.setdefault((body.check, calibrations), set()).add(body.verifier_version)
+        elif isinstance(body, CalibrationChanged):
+            what = f"calibration of {body.check}: {body.digest}"
+            changes.append(Change(time_us=event.time_us, what=what))
+        elif isinstance(body, PolicyChanged):
+            changes.append(
+                Change(time_us=event.time_us, what=f"policy {body.policy}: {body.digest}")
+            )
+    for key, seen in versions.items():
+        if key in groups:
+            groups[key].versions |= seen
+    return groups, changes
+
+
+def _add(scores: _Scores, event: Event, value: float) -> None:
+    session = event.links.session
+    if session is not None:
+        if session in scores.sessions:
+            return
+        scores.sessions.add(session)
+    scores.times.append(event.time_us)
+    scores.values.append(value)
+    scores.models.append(f"{event.segment.model} {event.segment.model_version}")
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    since_us: int
+    until_us: int
+    values: Floats
+    new_models: tuple[str, ...]
+
+    def told(self, judged: tuple[Distance, float] | None, alpha: float) -> Period:
+        """Make what is shown."""
+        quantiles = (
+            [None] * 3 if not len(self.values) else np.quantile(self.values, _QUANTILES).tolist()
+        )
+        d, p = judged or (None, None)
+        return Period(
+            since_us=self.since_us,
+            until_us=self.until_us,
+            n=len(self.values),
+            low=quantiles[0],
+            middle=quantiles[1],
+            high=quantiles[2],
+            distance=None if d is None else d.largest,
+            at_most=None if d is None else d.at_most,
+            p=p,
+            drifted=p is not None and p <= alpha,
+            new_models=self.new_models,
+        )
+
+
+def _periods(
+    scores: _Scores, reference_until_us: int | None, period_us: int
+) -> tuple[_Part, list[_Part]]:
+    """Divide scores into the reference and what came later."""
+    order = np.argsort(np.asarray(scores.times, dtype=np.int64), kind="stable")
+    times = np.asarray(scores.times, dtype=np.int64)[order]
+    values = np.asarray(scores.values, dtype=float)[order]
+    models = [scores.models[i] for i in order.tolist()]
+    start = int(times[0]) // period_us * period_us
+    if reference_until_us is None:
+        enough = times[min(len(times), AUDIT_UNITS_MIN) - 1]
+        until = start + (int(enough) - start) // period_us * period_us + period_us
+    else:
+        until = reference_until_us
+    count = max(0, -(-(int(times[-1]) + 1 - until) // period_us))
+    if count > AUDIT_PERIODS_MAX:
+        raise InputError(
+            f"{count:,} periods: at most {AUDIT_PERIODS_MAX} are compared; take longer ones"
+        )
+    edges = [min(start, until), *(until + i * period_us for i in range(count + 1))]
+    seen: set[str] = set()
+    parts: list[_Part] = []
+    for since, end in itertools.pairwise(edges):
+        low, high = np.searchsorted(times, [since, end])
+        new = [m for m in dict.fromkeys(models[low:high]) if m not in seen]
+        seen |= set(new)
+        parts.append(_Part(since, end, values[low:high], tuple(sorted(new)) if parts else ()))
+    return parts[0], parts[1:]
+
+
+def _verdict(reference: Period, periods: tuple[Period, ...]) -> str:
+    """Say what the numbers back, and no more."""
+    if reference.n < AUDIT_UNITS_MIN:
+        return f"{reference.n} sessions in the reference: at least {AUDIT_UNITS_MIN} are needed"
+    judged = [period for period in periods if period.p is not None]
+    if not judged:
+        return f"no later period has the {AUDIT_UNITS_MIN} sessions that a comparison needs"
+    moved = [period for period in judged if period.drifted]
+    if moved:
+        worst = max(moved, key=lambda period: period.distance or 0.0)
+        way = (worst.middle or 0.0) - (reference.middle or 0.0)
+        where = "lower" if way < 0 else "higher" if way > 0 else "spread otherwise"
+        return (
+            f"scores have moved in {len(moved)} of {len(judged)} periods: {where}, "
+            f"by up to {100 * (worst.distance or 0.0):.0f} points of share"
+        )
+    bound = max(period.at_most or 0.0 for period in judged)
+    return (
+        f"no drift seen in {len(judged)} periods; in none is the distance likely to be above "
+        f"{100 * bound:.0f} points of share"
+    )

@@ -1,0 +1,366 @@
+"""Closed hours of events as Parquet files, and questions over rows and files together.
+
+Events that are old enough leave the table `events` in the order of their sequence: a file is made
+durable, then a row of `segments` names it, and from that moment on the file is what is read; the
+rows are deleted afterwards, a few at a time, so that no writer waits long. Whatever step a crash
+falls on, each event is read once: sequence numbers up to the last one of the last segment are read
+from files, all others from rows. A file that no row names is removed at the next closing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast, get_args
+
+import msgspec
+import sqlalchemy as sa
+
+from tocsin.errors import HistoryDamaged, InputError
+from tocsin.events.kinds import Body
+from tocsin.limits import (
+    HISTORY_BUCKETS_MAX,
+    HISTORY_GROUP_ROWS,
+    STORE_READ_MAX,
+    STORE_TRACE_EVENTS_MAX,
+)
+from tocsin.store import closing, reading, segment_file
+from tocsin.store import tables as t
+from tocsin.store.closing import Closed
+from tocsin.store.commit import indexed
+from tocsin.store.manifest import Segment, boundary, location, manifest
+from tocsin.store.reading import Stored, Which
+from tocsin.store.scope import Scope
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from tocsin.store.store import Store
+
+T = TypeVar("T")
+
+KINDS: tuple[str, ...] = tuple(sorted(str(b.__struct_config__.tag) for b in get_args(Body)))
+"""Every kind of event; named in a query, they make an index of kind and time usable."""
+
+_ASKED_AGAIN = 3
+"""How often a question is asked anew because a file was replaced meanwhile."""
+
+
+class Count(msgspec.Struct, frozen=True, kw_only=True):
+    """How many events of one kind there were on one route, from `start_us` on."""
+
+    start_us: int
+    route: str
+    kind: str
+    n: int
+
+
+class History:
+    """Events in files and in rows, read as one.
+
+    Args:
+        store: whose history.
+        folder: where its files are; None takes the place that the store remembers, or
+            ``NAME.history`` beside a SQLite file.
+
+    Raises:
+        InputError: the store remembers another place, or a server's history has no place yet.
+
+    Example:
+        >>> import tempfile
+        >>> from tocsin.events.envelope import Event
+        >>> from tocsin.events.kinds import Feedback
+        >>> from tocsin.store import Append, Scope, Store
+        >>> event = Event(id="e1", time_us=0, source="shop", body=Feedback(verdict="down"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with Store.open(f"{folder}/record.db") as store, History(store) as history:
+        ...         done = store.commit([Append(tenant="acme", events=(event,))])
+        ...         closed = history.close(Scope("acme"), before_us=1, uncovered=True)
+        ...         rows, read = store.events(Scope("acme")), history.events(Scope("acme"))
+        >>> closed.deleted, len(rows), read[0].event == event
+        (1, 0, True)
+    """
+
+    def __init__(self, store: Store, folder: str | os.PathLike[str] | None = None) -> None:
+        self.store = store
+        self.folder = location(store, folder)
+        self._reader: segment_file.Reader | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shut()
+
+    def shut(self) -> None:
+        """Close what files are read with; the store stays open."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def close(
+        self,
+        scope: Scope,
+        *,
+        before_us: int,
+        uncovered: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Closed:
+        """Move events that are older than a moment into files.
+
+        They move in the order of their sequence: the first one that is not old enough ends it, and
+        so does the end of the last signed period. Where the store has keys, a period is made first.
+        From then on an event that is given again under an id that has moved is not recognised, and
+        is stored again.
+
+        Args:
+            scope: whose.
+            before_us: events from this time on stay, microseconds since 1970.
+            uncovered: move events, too, that no signed period covers yet. For stores that never
+                have keys: a period over events that have moved cannot be made any more.
+            progress: called with sequence numbers done, and to do.
+
+        Raises:
+            InputError: a file cannot be written; every event is where it was.
+            StoreBusy: another process is working on this tenant's history.
+        """
+        return closing.close(
+            self.store, self.folder, scope,
+            before_us=before_us, uncovered=uncovered, progress=progress,
+        )  # fmt: skip
+
+    def segments(self, scope: Scope) -> list[Segment]:
+        """Return a tenant's segments, in order."""
+        with self.store.reading("read segments") as connection:
+            return manifest(connection, scope)
+
+    def rows(self, segments: Sequence[Segment]) -> Iterator[list[segment_file.Row]]:
+        """Read all rows of segments in order, those without body too, in parts."""
+        query = f"""SELECT {_SELECTED} FROM read_parquet($files)
+            WHERE seq >= $start AND seq < $stop ORDER BY seq"""  # noqa: S608 - names of ours
+        for segment in segments:
+            for start in range(segment.first, segment.last + 1, HISTORY_GROUP_ROWS):
+                stop = start + HISTORY_GROUP_ROWS
+                values = {"start": start, "stop": stop}
+                yield self._files().rows([segment.path], query, values)
+
+    def events(
+        self, scope: Scope, *, limit: int = STORE_READ_MAX, **which: Unpack[Which]
+    ) -> list[Stored]:
+        """Read events from files and rows, in the order of their sequence numbers.
+
+        As `Store.events`; what retention took away is left out.
+
+        Raises:
+            HistoryDamaged, StoreDamaged: an event is not what was written.
+        """
+        if limit < 0:
+            raise InputError(f"a limit cannot be {limit}")
+
+        def ask(connection: Connection) -> list[Stored]:
+            names = _holding(manifest(connection, scope), which)
+            where, values = _conditions(which)
+            query = f"""SELECT seq, hash, body FROM read_parquet($files)
+                WHERE body IS NOT NULL{where} ORDER BY seq LIMIT $limit"""  # noqa: S608
+            old = self._checked(names, query, {**values, "limit": limit}, scope)
+            if len(old) == limit:
+                return old
+            after = max(which.get("after_seq", 0), boundary(connection, scope))
+            later: Which = {**which, "after_seq": after}
+            return old + reading.events(connection, scope, later, limit - len(old))
+
+        return self._asked(ask)
+
+    def trace(self, scope: Scope, any_id: str, limit: int = STORE_TRACE_EVENTS_MAX) -> list[Stored]:
+        """Read everything that is linked with an id, from files and rows, in order.
+
+        As `Store.trace`: the id may be of an event, a request, a call (and so of a receipt) or a
+        session; for all but a session, the other events of the same requests and calls come along.
+        """
+
+        def ask(connection: Connection) -> list[Stored]:
+            names = [segment.path for segment in manifest(connection, scope)]
+            found = {s.seq: s for s in reading.trace(connection, scope, any_id, limit)}
+            if names:
+                self._widen(names, scope, any_id, found, limit)
+                edge = boundary(connection, scope)
+                # Events of one request may lie on both sides.
+                for name in ("request", "call"):
+                    for value in sorted(_linked(found, any_id, name)):
+                        which = {name: value, "after_seq": edge}
+                        more = reading.events(connection, scope, cast("Which", which), limit)
+                        found.update((s.seq, s) for s in more)
+            return [found[seq] for seq in sorted(found)][:limit]
+
+        return self._asked(ask)
+
+    def _widen(
+        self, names: list[str], scope: Scope, any_id: str, found: dict[int, Stored], limit: int
+    ) -> None:
+        """Add what files hold of an id, and of the requests and calls that it leads to."""
+        # A query for each column, so that the filters of each are used.
+        one = "SELECT seq, hash, body FROM read_parquet($files) WHERE body IS NOT NULL AND {} = $v"
+        query = " UNION ".join(one.format(f'"{name}"') for name in segment_file.FOUND_BY)
+        values = {"v": indexed(any_id), "limit": limit}
+        query = f"SELECT * FROM ({query}) ORDER BY seq LIMIT $limit"  # noqa: S608 - names of ours
+        found.update((s.seq, s) for s in self._checked(names, query, values, scope))
+        for name in ("request", "call"):
+            for value in sorted(_linked(found, any_id, name) - {any_id}):
+                query = one.format(f'"{name}"') + " ORDER BY seq LIMIT $limit"
+                values = {"v": indexed(value), "limit": limit}
+                found.update((s.seq, s) for s in self._checked(names, query, values, scope))
+
+    def counts(
+        self,
+        scope: Scope,
+        *,
+        since_us: int,
+        until_us: int,
+        step_us: int | None = None,
+        route: str | None = None,
+    ) -> list[Count]:
+        """Count events by route and kind, in one window or in buckets of time.
+
+        Args:
+            scope: whose.
+            since_us, until_us: from the first, and before the second, microseconds since 1970.
+            step_us: length of a bucket, which begins at a multiple of it; None for one window.
+            route: this one alone.
+
+        Returns:
+            In the order of start, route and kind; without those of which there are none. What
+            retention took away counts too.
+
+        Raises:
+            InputError: a window without length, or more than `HISTORY_BUCKETS_MAX` buckets.
+        """
+        length = until_us - since_us
+        if length <= 0 or (step_us is not None and step_us <= 0):
+            raise InputError("a window has to be longer than nothing")
+        if step_us is not None and length / step_us > HISTORY_BUCKETS_MAX:
+            raise InputError(f"more than {HISTORY_BUCKETS_MAX:,} buckets: take longer ones")
+        which: Which = {"since_us": since_us, "until_us": until_us}
+        if route is not None:
+            which["route"] = route
+
+        def ask(connection: Connection) -> list[Count]:
+            names = _holding(manifest(connection, scope), which)
+            where, values = _conditions(which)
+            start = "$since_us" if step_us is None else "time_us - time_us % $step"
+            if step_us is not None:
+                values["step"] = step_us
+            query = f"""SELECT {start} AS start, route, kind, count(*) FROM read_parquet($files)
+                WHERE true{where} GROUP BY ALL"""  # noqa: S608 - names of ours
+            found: dict[tuple[int, str, str], int] = {}
+            for begins, on, kind, n in self._files().rows(names, query, values) if names else ():
+                found[begins, on, kind] = n
+            for begins, on, kind, n in _row_counts(connection, scope, which, step_us):
+                key = (begins, on, kind)
+                found[key] = found.get(key, 0) + n
+            return [
+                Count(start_us=begins, route=on, kind=kind, n=n)
+                for (begins, on, kind), n in sorted(found.items())
+            ]
+
+        return self._asked(ask)
+
+    def ask_files(
+        self, paths: Sequence[str], query: str, values: Mapping[str, Any]
+    ) -> list[segment_file.Row]:
+        """Ask files alone; see `segment_file.Reader.rows`."""
+        return self._files().rows(paths, query, values)
+
+    def _files(self) -> segment_file.Reader:
+        if self._reader is None:
+            self._reader = segment_file.Reader(self.folder)
+        return self._reader
+
+    def _checked(
+        self, names: Sequence[str], query: str, values: dict[str, Any], scope: Scope
+    ) -> list[Stored]:
+        if not names:
+            return []
+        found = self._files().rows(names, query, values)
+        return [
+            Stored(seq, reading.checked(seq, digest, body, scope)) for seq, digest, body in found
+        ]
+
+    def _asked(self, ask: Callable[[Connection], T]) -> T:
+        """Ask in one transaction; anew where retention has replaced a file meanwhile."""
+        missing = ""
+        for _ in range(_ASKED_AGAIN):
+            with self.store.reading("read history") as connection:
+                try:
+                    return ask(connection)
+                except FileNotFoundError as e:
+                    missing = Path(str(e)).name
+        raise HistoryDamaged(f"the file of history {missing!r} is not there: restore it")
+
+
+_SELECTED = ", ".join(f'"{name}"' for name in segment_file.COLUMNS)
+
+
+def _holding(segments: list[Segment], which: Which) -> list[str]:
+    """Name the files that may hold what is asked for."""
+    return [
+        s.path
+        for s in segments
+        if s.until_us > which.get("since_us", s.from_us)
+        and s.from_us < which.get("until_us", s.until_us)
+        and s.last > which.get("after_seq", 0)
+    ]
+
+
+def _conditions(which: Which) -> tuple[str, dict[str, Any]]:
+    """Say in SQL for files what `reading.conditions` says for rows."""
+    parts: list[str] = []
+    values: dict[str, Any] = {}
+    for name, given in which.items():
+        values[name] = given
+        if name in _ONE:
+            parts.append(f' AND "{name}" = ${name}')
+            values[name] = indexed(str(given))
+        elif name in _SEVERAL:
+            parts.append(f' AND list_contains(${name}, "{name}")')
+            several = [given] if isinstance(given, str) else cast("tuple[str, ...]", given)
+            values[name] = [indexed(v) for v in several]
+        else:
+            parts.append(f" AND {_BOUNDS[name]} ${name}")
+    return "".join(parts), values
+
+
+_ONE = {"request", "call", "session", "user", "id"}
+_SEVERAL = {"kind", "route", "model"}
+_BOUNDS = {"since_us": "time_us >=", "until_us": "time_us <", "after_seq": "seq >"}
+
+
+def _row_counts(
+    connection: Connection, scope: Scope, which: Which, step_us: int | None
+) -> Iterator[tuple[int, str, str, int]]:
+    """Count among the rows that no file holds."""
+    c = t.events.c
+    edge = boundary(connection, scope)
+    conditions = reading.conditions(scope, which)
+    conditions.append(c.kind.in_(KINDS))  # for the index
+    if edge:
+        left = sa.select(c.seq).where(c.tenant == scope.tenant, c.seq <= edge).limit(1)
+        if connection.execute(left).scalar() is not None:  # an interrupted closing
+            conditions.append(c.seq > edge)
+    since = sa.literal(which["since_us"])
+    start = since if step_us is None else c.time_us - c.time_us % step_us
+    asked = sa.select(start.label("start"), c.route, c.kind, sa.func.count())
+    asked = asked.where(*conditions).group_by("start", c.route, c.kind)
+    for begins, route, kind, n in connection.execute(asked):
+        yield int(begins), route, kind, int(n)
+
+
+def _linked(found: dict[int, Stored], any_id: str, name: str) -> set[str]:
+    """Requests or calls of the events that an id leads to, unless it leads there by its session."""
+    wanted = indexed(any_id)
+    return {
+        value
+        for s in found.values()
+        if wanted in (s.event.id, indexed(s.event.links.request), indexed(s.event.links.call))
+        if (value := getattr(s.event.links, name)) is not None
+    }

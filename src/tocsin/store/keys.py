@@ -1,0 +1,196 @@
+"""The secrets of a store: the key that signs its logs, and those that wrap its tenants' keys."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from tocsin.durable import write_whole
+from tocsin.errors import InputError
+from tocsin.limits import KEY_FILE_BYTES_MAX
+from tocsin.receipts.signer import Signer
+
+LOG_NAME = "tocsin.example/log"
+"""Name of the logs where nobody gave another one."""
+
+MASTER_BYTES = 32
+_SIGNING, _NAME, _PUBLIC, _MASTER = "log.pem", "log.name", "log.vkey", "master.key"
+_REDACTION = "redaction.key"
+
+
+class Keys:
+    """What a process that writes the record has to know. Safe to share between threads.
+
+    Args:
+        signer: signs the checkpoints of every tenant's log, each under the log's own name.
+        masters: key-encryption keys of 32 bytes, the one in force first; earlier ones unwrap only.
+        redaction: 32 bytes, behind what is masked and behind pseudonyms. Another key would give
+            other hashes: nothing new would be found equal to what is old.
+
+    Example:
+        >>> keys = Keys(Signer.from_seed("example.com/log", bytes(32)), (bytes(32),))
+        >>> keys.master == bytes(32)
+        True
+    """
+
+    def __init__(
+        self, signer: Signer, masters: tuple[bytes, ...] = (), redaction: bytes | None = None
+    ) -> None:
+        if any(len(key) != MASTER_BYTES for key in masters):
+            raise InputError(f"a master key has {MASTER_BYTES} bytes")
+        self.signer = signer
+        self.masters = masters
+        self.redaction = redaction
+
+    @property
+    def master(self) -> bytes:
+        """The key that wraps now.
+
+        Raises:
+            InputError: there is none.
+        """
+        if not self.masters:
+            raise InputError("raw content is encrypted, and no master key was given")
+        return self.masters[0]
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        create: bool = True,
+        name: str = LOG_NAME,
+        environment: Mapping[str, str] | None = None,
+    ) -> Keys:
+        """Read the keys of a store from a folder; make what is missing.
+
+        The folder holds ``log.pem`` (private, mode 600), ``log.name``, ``log.vkey`` (public, for
+        auditors), ``master.key`` (base64, mode 600, a key a line, the one in force first) and
+        ``redaction.key`` (base64, mode 600).
+
+        Args:
+            folder: of mode 700 where it is made here.
+            create: make what is missing; otherwise refuse.
+            name: of the logs, where the signing key is made here.
+            environment: whose ``TOCSIN_MASTER_KEY`` (base64, several separated by commas) takes
+                the place of the file; none where None.
+
+        Raises:
+            InputError: a key is missing or no key, or everybody may read it.
+        """
+        place = Path(folder)
+        if create:
+            _make_folder(place)
+        signer = _signer(place, name, create=create)
+        given = (environment or {}).get("TOCSIN_MASTER_KEY")
+        if given is not None:
+            masters = tuple(_master(part, "TOCSIN_MASTER_KEY") for part in given.split(","))
+        else:
+            masters = _masters(place / _MASTER, create=create)
+        redaction = _masters(place / _REDACTION, create=create)
+        if create:
+            _sync(place)  # also what another process made, and had no time to sync
+        return cls(signer, masters, redaction[0] if redaction else None)
+
+    def __repr__(self) -> str:
+        return f"Keys({self.signer!r}, {len(self.masters)} master keys)"
+
+
+def _make_folder(place: Path) -> None:
+    """Make a folder and those above it, and sync the ones that hold them."""
+    missing = [one for one in (place, *place.parents) if not one.exists()]
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in missing:
+            _sync(folder.parent)
+    except OSError as e:
+        raise InputError(f"cannot make {str(place)!r}: {e.strerror}") from None
+
+
+def _signer(place: Path, name: str, *, create: bool) -> Signer:
+    pem, named, public = place / _SIGNING, place / _NAME, place / _PUBLIC
+    if not pem.exists() and create:
+        write_whole(named, f"{name}\n".encode())
+        with contextlib.suppress(FileExistsError):  # another process was faster: its key counts
+            _write_new(pem, Signer.generate(name).pem())
+    signer = Signer.load(_read(named).strip() if named.exists() else name, pem)
+    line = signer.public.line + "\n"
+    if create and not (public.exists() and _read(public) == line):
+        write_whole(public, line.encode())
+    return signer
+
+
+def _masters(path: Path, *, create: bool) -> tuple[bytes, ...]:
+    if not path.exists():
+        if not create:
+            return ()
+        made = base64.b64encode(secrets.token_bytes(MASTER_BYTES)) + b"\n"
+        with contextlib.suppress(FileExistsError):
+            _write_new(path, made)
+    if os.name != "nt" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise InputError(f"others may read the key {str(path)!r}: chmod 600 it")
+    return tuple(_master(line, str(path)) for line in _read(path).split())
+
+
+def _master(text: str, where: str) -> bytes:
+    try:
+        key = base64.b64decode(text.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != MASTER_BYTES:
+        raise InputError(f"{where} holds no key: {MASTER_BYTES} random bytes as base64")
+    return key
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as f:
+            return f.read(KEY_FILE_BYTES_MAX).decode("ascii")
+    except OSError as e:
+        raise InputError(f"cannot read {str(path)!r}: {e.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{str(path)!r} holds no key") from None
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Write a secret whole or not at all, and never over another; its folder is to be synced.
+
+    Raises:
+        FileExistsError: there is one.
+        InputError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(handle, "wb") as f:
+                f.write(content)
+                f.flush()
+                os.fsync(f.fileno())
+            os.link(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except FileExistsError:
+        raise
+    except OSError as e:
+        raise InputError(f"cannot write {str(path)!r}: {e.strerror}") from None
+
+
+def _sync(folder: Path) -> None:
+    """Make what a folder holds survive a power cut."""
+    if os.name == "nt":
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as e:
+        raise InputError(f"cannot sync {str(folder)!r}: {e.strerror}") from None

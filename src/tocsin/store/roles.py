@@ -1,0 +1,127 @@
+"""Who may do what: five roles and one table. What is not in it is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from typing import Final, Literal, get_args
+
+import msgspec
+
+from tocsin.limits import STORE_ID_CHARS_MAX
+from tocsin.store.scope import Scope
+
+Role = Literal["viewer", "reviewer", "operator", "admin", "auditor"]
+
+Action = Literal[
+    "record.read",
+    "record.write",
+    "audit.ask",
+    "access.read",
+    "review.write",
+    "control.change",
+    "content.open",
+    "content.read",
+    "content.erase",
+    "grant.give",
+    "key.manage",
+]
+
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
+ACTIONS: Final[Mapping[Action, str]] = {
+    "record.read": "read events, traces and receipts",
+    "record.write": "send events",
+    "audit.ask": "ask the audit questions, and export",
+    "access.read": "see who read or changed what",
+    "review.write": "judge cases",
+    "control.change": "move kill switches and other controls",
+    "content.open": "break the glass: grant oneself raw content for a while",
+    "content.read": "read raw content, under a grant and with a reason",
+    "content.erase": "erase raw content for good",
+    "grant.give": "grant raw content to others for a while",
+    "key.manage": "make and revoke keys",
+}
+"""Every action, in words for people."""
+
+ALLOWED: Final[Mapping[Role, frozenset[Action]]] = {
+    "viewer": frozenset({"record.read"}),
+    "reviewer": frozenset({"record.read", "review.write", "content.read"}),
+    "operator": frozenset(
+        {
+            "record.read",
+            "record.write",
+            "audit.ask",
+            "control.change",
+            "content.open",
+            "content.read",
+        }
+    ),
+    "admin": frozenset(ACTIONS),
+    "auditor": frozenset({"record.read", "audit.ask", "access.read"}),
+}
+"""The one table; what is not in it is refused."""
+
+_KEY_BYTES: Final = 32
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """Whoever asks, within one tenant.
+
+    Args:
+        tenant: whose record it is about; there is no principal of several.
+        id: of the key, or ``local:`` and a name.
+        role: see `ALLOWED`.
+        scopes: what the key is narrowed to; everything that the role allows where empty.
+
+    Example:
+        >>> who = Principal(tenant="acme", id="k_1", role="operator", scopes=("record.write",))
+        >>> who.may("record.write"), who.may("record.read"), who.may("key.manage")
+        (True, False, False)
+    """
+
+    tenant: str
+    id: str
+    role: Role
+    scopes: tuple[Action, ...] = ()
+
+    def may(self, action: Action) -> bool:
+        """Whether role and scopes both allow an action."""
+        allowed = action in ALLOWED.get(self.role, frozenset())
+        return allowed and (not self.scopes or action in self.scopes)
+
+
+def local(tenant: str, name: str) -> Principal:
+    """Return somebody on the machine itself, who holds the file and so is an admin in any case."""
+    who = f"local:{name}"[:STORE_ID_CHARS_MAX]
+    return Principal(tenant=Scope(tenant).tenant, id=who, role="admin")
+
+
+def new_key() -> str:
+    """Make a random API key."""
+    return f"tk-{secrets.token_urlsafe(_KEY_BYTES)}"
+
+
+def key_hash(key: str) -> str:
+    """Return what is kept of a key, as the gateway's configuration has it.
+
+    Keys are random, so that a plain hash cannot be guessed.
+
+    Example:
+        >>> key_hash("tk-a")[:15]
+        'sha256:2fe2d02c'
+    """
+    return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def denied(by: Principal, action: Action) -> str:
+    """Say to a person why they may not, and who may."""
+    if by.may(action):  # the role would do, so it is the grant that is missing
+        return (
+            f"{by.id} has no grant to read raw content at this time; an operator or an admin can "
+            "give one: tocsin access grant"
+        )
+    able = [role for role in ROLES if action in ALLOWED[role]]
+    narrowed = action in ALLOWED.get(by.role, frozenset())
+    why = "its key is narrowed to other actions" if narrowed else f"its role is {by.role}"
+    return f"{by.id} may not {ACTIONS[action]}: {why}; needed: {' or '.join(able)}"
