@@ -64,6 +64,7 @@ delay: from the upstream's write that clears a text to its arrival, one stream, 
 chunks; both times from one clock of the machine"""
 
 DEADLINE_S = 60.0
+ARRIVALS_A_SECOND = 200
 
 AS_INSTALLED = (
     "import sys; sys.modules['hyperscan'] = None; from tocsin.cli.main import main; main()"
@@ -309,24 +310,26 @@ def _start() -> Row:
 async def _many(streams: int) -> list[Row]:
     rows: list[Row] = []
     for kind in ("pass-through", "patterns and linear"):
-        with upstream(90, 1_000.0) as url, proxy(kind, url) as (server, where, _):
-            rows.append({"proxy": kind, **await _open(server.pid, where, streams)})
-            say(f"gateway: {rows[-1]}")
+        for a_second in (ARRIVALS_A_SECOND, None):
+            with upstream(90, 1_000.0) as url, proxy(kind, url) as (server, where, _):
+                rows.append({"proxy": kind, **await _open(server.pid, where, streams, a_second)})
+                say(f"gateway: {rows[-1]}")
     return rows
 
 
-async def _open(pid: int, url: str, streams: int) -> Row:
-    """Open slow streams at once; when the first byte of each comes, and what they take."""
+async def _open(pid: int, url: str, streams: int, a_second: int | None) -> Row:
+    """Open slow streams; when the first byte of each comes, and what they take."""
     async with client() as session:
         await _first_bytes(session, url, 1)
         before = rss(pid)
-        late, tasks = await _first_bytes(session, url, streams, keep=True)
+        late, tasks = await _first_bytes(session, url, streams, a_second, keep=True)
         await asyncio.sleep(20.0)  # each has some tokens in its windows by then
         grown = rss(pid) - before
         failed = sum(task.done() for task in tasks)  # none may have ended by now
         await _end(tasks)
     late = sorted(late)
     return {
+        "opened": "all at once" if a_second is None else f"{a_second} a second",
         "streams": len(late),
         "failed": failed,
         "first byte p50 s": round(statistics.median(late), 3),
@@ -336,16 +339,22 @@ async def _open(pid: int, url: str, streams: int) -> Row:
 
 
 async def _first_bytes(
-    session: aiohttp.ClientSession, url: str, streams: int, *, keep: bool = False
+    session: aiohttp.ClientSession,
+    url: str,
+    streams: int,
+    a_second: int | None = None,
+    *,
+    keep: bool = False,
 ) -> tuple[list[float], list[asyncio.Task[None]]]:
     """Open streams; the seconds until the first byte of each, and the streams where they are kept.
 
     Those that end instead, or give nothing by the deadline, are not among the seconds.
     """
-    began, seconds, all_came = time.monotonic(), [], asyncio.Event()
+    seconds: list[float] = []
+    all_came = asyncio.Event()
 
     def opened() -> Came:
-        new = True
+        new, began = True, time.monotonic()
 
         def came(_: bytes) -> None:
             nonlocal new
@@ -357,7 +366,11 @@ async def _first_bytes(
 
         return came
 
-    tasks = [asyncio.create_task(read(session, url, "chat", opened())) for _ in range(streams)]
+    tasks, began = [], time.monotonic()
+    for number in range(streams):
+        if a_second:
+            await asyncio.sleep(max(0.0, began + number / a_second - time.monotonic()))
+        tasks.append(asyncio.create_task(read(session, url, "chat", opened())))
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(all_came.wait(), DEADLINE_S)
     if not keep:
