@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import cascade
 import clients
 import evasion
+import faults
 import gateway
 import injection
 import invariance
@@ -25,6 +26,7 @@ import patterns
 import quality
 import scale
 import speed_pypi
+import store
 import validity
 import verifiers
 from common import Cell, Found, MissingDataError, Options, Row, load, machine, plain
@@ -44,6 +46,8 @@ BENCHMARKS: dict[str, tuple[Callable[[Options], Found], str]] = {
     "injection": (injection.run, "what the injection classifier tells apart in tool results"),
     "gateway": (gateway.run, "the gateway beside a raw pass-through: CPU, delay, memory, streams"),
     "clients": (clients.run, "what other people's checks of gateways say of ours"),
+    "store": (store.run, "the record: acknowledged events a second, SQLite and PostgreSQL"),
+    "faults": (faults.run, "what power cuts, kills and failing disks cost: nothing acknowledged"),
     "leaks": (leaks.run, "whether a forbidden word reaches the reader, past us and other guards"),
 }
 

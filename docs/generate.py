@@ -24,6 +24,12 @@ import msgspec
 import tocsin
 from tocsin.cli.main import cli
 from tocsin.evaluation.evaluate import Report, Row, SegmentRate, Setting
+from tocsin.events.envelope import SCHEMA as EVENT_SCHEMA
+from tocsin.events.envelope import Event, Links, Segment
+from tocsin.events.reading import BODIES
+from tocsin.events.schema import schema_text as event_schema_text
+from tocsin.events.spans import OPERATIONS
+from tocsin.events.spans import TABLE as SPAN_TABLE
 from tocsin.gateway.config import Config
 from tocsin.gateway.schema import schema_text
 from tocsin.model import BOUNDS
@@ -68,7 +74,7 @@ name. For editors there is a [JSON Schema](gateway-config.schema.json), which `t
 - A key that is not listed here is an error, and so is one that stands twice. Everything that is \
 wrong is told at once, with its line.
 - `${NAME}` and `${NAME:-default}` are replaced from the environment, and `$$` is a dollar sign, \
-in `listen.host`, `receipts`, and the `url`, `key` and `headers` of upstreams and `keys` of \
+in `listen.host`, `record.store`, `record.keys`, and the `url`, `key` and `headers` of upstreams and `keys` of \
 tenants. Elsewhere they are refused. What was put in is never shown and is in no digest.
 - Files that are named lie beside the file that names them.
 - YAML is read strictly: only `true` and `false` are booleans (`no` and `on` are refused), numbers \
@@ -76,6 +82,32 @@ are plain decimal ones (`012`, `0x1f` and `12:30` are refused), merging with `<<
 supported. Quotes make a text of anything.
 - A policy's digest is the SHA-256 of its content in canonical JSON, with the names and versions \
 of its verifiers and the digests of its calibrations in the place of their files.
+"""
+
+EVENTS_HEAD = f"""\
+What happens, in one vocabulary: the gateway, the library and your own services say it with the \
+same words, and the [record](../how-to/send-events.md) keeps them. Schema `{EVENT_SCHEMA}`; fields \
+are only ever added under this name. There is a [JSON Schema](event.schema.json) of what is sent.
+
+- An event never holds what a user or a model wrote, but for the fields that say that they are \
+redacted before they are stored.
+- `id` is unique within its tenant. An event that is sent again under the same id changes nothing.
+- As a CloudEvent (1.0, structured JSON), `type` is `tocsin.` and the kind, `subject` the call or \
+the request, and `data` holds `links`, `segment`, `schema` and the fields of the kind.
+- Microseconds are counted from 1970, in UTC. Scores are safe-high; statistics and thresholds are \
+danger-high.
+"""
+
+SPANS_HEAD = """\
+`POST /v1/traces` reads spans of the GenAI conventions of OpenTelemetry, and exports write them, \
+by this table. An attribute that is not in it is dropped where a span is read: prompts, answers, \
+arguments, queries and documents are never looked at. Fields without a name there are written as \
+`tocsin.` and the field, so that an event that was exported as a span can be read again.
+
+A span of an inference (`chat`, `generate_content`, `text_completion`) is read as `stream.opened`, \
+`usage` and `stream.ended`, one of `execute_tool` as `tool.attempted` and `tool.returned`, one of \
+`retrieval` as `retrieval`, and a `gen_ai.evaluation.result` in any span as `output.classified`. \
+`service.name` of the resource is the source, and the trace's id the request.
 """
 
 FAILURES_HEAD = """\
@@ -165,6 +197,13 @@ def cli_page() -> str:
         if command := cli.get_command(top, name):
             context = click.Context(command, parent=top, info_name=name, **width)
             parts += [f"## tocsin {name}\n", _fence(command.get_help(context))]
+            if isinstance(command, click.Group):
+                for part in command.list_commands(context):
+                    inner = click.Context(
+                        command.commands[part], parent=context, info_name=part, **width
+                    )
+                    text = _fence(command.commands[part].get_help(inner))
+                    parts += [f"### tocsin {name} {part}\n", text]
     return HEAD + "\n".join(parts)
 
 
@@ -530,6 +569,49 @@ def failures_page() -> str:
     )
 
 
+# ------------------------------------------------------------------------------------- events
+
+
+def events_page() -> str:
+    """Return every kind of event, its fields, and their names in OpenTelemetry."""
+    schema = msgspec.json.schema_components([Event, *BODIES.values()])[1]
+    parts = ["# Events\n", EVENTS_HEAD]
+    for title, struct in (("The envelope", Event), ("Links", Links), ("Segment", Segment)):
+        parts += [f"## {title}\n", parse(struct.__doc__).text + "\n", *_fields(struct, schema)]
+    parts.append("## Kinds\n")
+    for kind, struct in BODIES.items():
+        parts += [f"### `{kind}`\n", parse(struct.__doc__).text + "\n", *_fields(struct, schema)]
+    parts += ["## As spans\n", SPANS_HEAD, "| attribute | field |\n|---|---|"]
+    for row in SPAN_TABLE:
+        scale = f", times {row.scale:,}" if row.scale != 1 else ""
+        parts.append(f"| `{row.attribute}` | `{row.field}`{scale} |")
+    names = ", ".join(f"`{kind}` as `{name}`" for kind, name in OPERATIONS.items())
+    parts.append(f"\n`gen_ai.operation.name` is written for {names}.")
+    return HEAD + "\n".join(parts)
+
+
+def _fields(struct: type[msgspec.Struct], schema: dict[str, Any]) -> list[str]:
+    """Return a table of a struct's fields."""
+    rows = ["| field | value | default | meaning |\n|---|---|---|---|"]
+    properties = schema[struct.__name__]["properties"]
+    for field in msgspec.structs.fields(struct):
+        kind = (
+            "one of the kinds below"
+            if field.name == "body"
+            else _event_kind(properties, field.name)
+        )
+        default = "empty" if field.default == "" else _config_default(field)
+        cells = [f"`{field.name}`", kind, default, _meaning(struct, field.name)]
+        rows.append(f"| {' | '.join(_cell(c) for c in cells)} |")
+    return [*rows, ""]
+
+
+def _event_kind(properties: dict[str, Any], name: str) -> str:
+    if name in {"links", "segment"}:
+        return f"[{name}](#{name})"
+    return _kind(properties[name])
+
+
 # -------------------------------------------------------------------------------------- regions
 
 
@@ -562,6 +644,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/calibration-file.md": calibration_page,
     "reference/gateway-config.md": gateway_page,
     "reference/gateway-config.schema.json": schema_text,
+    "reference/events.md": events_page,
+    "reference/event.schema.json": event_schema_text,
     "reference/failures.md": failures_page,
 }
 

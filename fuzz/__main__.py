@@ -22,6 +22,7 @@ MEASURED = {
     "config": ["gateway.config_file", "gateway.yaml_text"],
     "guarded": ["guarding", "stream.window"],
     "heads": ["gateway.strict"],
+    "receipts": ["receipts"],
     "requests": ["stream.chat_request", "stream.responses_request", "stream.messages_"],
     "sse": ["stream.sse"],
 }

@@ -36,7 +36,7 @@ _RIGHT: dict[str, Any] = {
         }
     },
     "tenants": {"t": {"keys": ["sha256:00"], "routes": ["r"], "streams_max": 1}},
-    "receipts": "${KEY}",
+    "record": {"store": "${KEY}", "keys": "keys", "log": "gateway.example/log", "period_s": 60},
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -41,7 +42,8 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     except OSError as e:
         raise InputError(f"cannot write {str(path)!r}: {e.strerror}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is gone, or it is in nobody's way
+            temporary.unlink()
 
 
 def _mode(target: Path) -> int | None:

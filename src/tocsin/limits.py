@@ -475,8 +475,9 @@ RECORD_CLOSE_MS_MAX: int = 10_000
 RECORD_PERIOD_S: float = 60.0
 """How often a period is signed: the longest time that a missing alarm goes without a statement."""
 
-RECORD_REDACT_SLICE: int = 32
-"""Events that are redacted in one go before other work of the loop has its turn."""
+RECORD_REDACT_MS: float = 2.0
+"""How long events are redacted in one go before other work of the loop has its turn; long comments
+take a millisecond each."""
 
 EVENTS_BYTES_MAX: int = 4_194_304
 """Largest batch of events or spans that is taken, unpacked: a thousand events of 4 KB."""
@@ -541,6 +542,18 @@ EVENTS_CLIENT_BACKOFF_S_MAX: float = 30.0
 
 EVENTS_ANSWER_BYTES_MAX: int = 1_048_576
 """Most that is read of an answer: a thousand verdicts take a tenth of it."""
+
+OUTWARD_BATCH: int = 200
+"""Events that an exporter sends at once: receivers of webhooks often take a megabyte at most."""
+
+OUTWARD_IDLE_S: float = 1.0
+"""How often an exporter that has sent all looks for more."""
+
+EXPORT_ROWS: int = 5_000
+"""Events that an export reads at once."""
+
+OUTWARD_TRIES_MAX: int = 8
+"""Tries in a row that fail, after which an export that does not follow gives up: half a minute."""
 
 # ----------------------------------------------------------------------------------- the record
 
@@ -692,3 +705,6 @@ CONTENT_EXPIRE_S: float = 600.0
 
 RETENTION_DAYS_MAX: int = 36_525
 """Longest that anything is kept under a rule: a hundred years."""
+
+TRACE_VALUE_CHARS_MAX: int = 120
+"""Characters of one value that a trace in a terminal shows; JSON shows all of them."""

@@ -90,6 +90,18 @@ class Witness:
     def receipt(self, *, written: bool) -> None:
         self._count("receipt", written)
 
+    def recorded(self, events: int, entries: int, took_ms: float) -> None:
+        self._count("recorded", events, entries)
+
+    def shed(self, contents: int, events: int) -> None:
+        self._count("shed", contents, events)
+
+    def lost(self, entries: int) -> None:
+        self._count("lost", entries)
+
+    def record_state(self, state: str) -> None:
+        self._count("record_state", state)
+
     def of(self, name: str, *fields: Any) -> list[tuple[Any, ...]]:
         """What was counted under a name, and whose first fields are these."""
         wanted = (name, *fields)

@@ -19,17 +19,19 @@ from gateway.failing_parts import (
     Waiting,
     scored,
 )
-from gateway.live import Stage
+from gateway.live import Stage, eventually
 from gateway.raw_client import (
     Wire,
 )
 from guarded_streams import literal_rules
 
-from tocsin.errors import InputError
+from tocsin.errors import InputError, StoreError, StoreFailed, StoreFull
+from tocsin.gateway.story import draining
 from tocsin.guarding.plan import Check, Guard
 from tocsin.model import UnknownReason
 from tocsin.monitor import Monitor
-from tocsin.policy.failures import FROM_UNKNOWN, MAY_PASS, Failure
+from tocsin.policy.failures import CHECKS_FAIL, FROM_UNKNOWN, Failure
+from tocsin.store import Store
 from tocsin.stream.events import APIS
 from tocsin.testing.fake_model import Choice, Fault, Reply
 
@@ -61,6 +63,8 @@ class Provoke:
         apis: on which APIs.
         patches: module attributes for the time of the test.
         approver: who is asked for approval.
+        before: what is done before the requests come.
+        late: the last byte of each request is sent by `act`.
     """
 
     checks: Callable[[], tuple[Check, ...]] = lambda: (scored("plain", Unable(0.9)),)
@@ -74,6 +78,8 @@ class Provoke:
     apis: tuple[str, ...] = APIS
     patches: dict[str, Any] = field(default_factory=dict)
     approver: Any = None
+    before: Callable[[Stage], Awaitable[None]] | None = None
+    late: bool = False
 
 
 def said(text: str, **more: Any) -> Reply:
@@ -274,44 +280,135 @@ async def reloads_after(stage: Stage, wires: list[Wire]) -> None:
     await reloads(stage, wires)
 
 
-def lost(stage: Stage) -> int:
-    return len(stage.live.lines.named("receipt_unwritten"))
-
-
-async def loses_early(stage: Stage, wires: list[Wire]) -> None:
-    """The receipt of the request is lost before the model has answered."""
-    await stage.fake.until(held=len(wires))
-    await stage.live.until(lambda: lost(stage) == len(wires))
-    assert all(not wire.data for wire in wires)
-    stage.fake.release()
-
-
-class SlowDisk:
-    """A disk that takes its time, and then does not write."""
+class Disk:
+    """The disk under the record: sound, full, failing, or slow until it is told what to be."""
 
     def __init__(self) -> None:
-        self.gate = threading.Event()
+        self._real = Store.commit_prepared
+        self._open = threading.Event()
+        self._error: StoreError | None = None
+        self.be_sound()
 
-    def __call__(self, path: Any, content: bytes) -> None:
-        assert self.gate.wait(20)
-        raise InputError("the disk is full")
+    def be_sound(self) -> None:
+        self._error = None
+        self._open.set()
+
+    def be_slow(self) -> None:
+        self._open.clear()
+
+    def be(self, error: StoreError) -> None:
+        self._error = error
+        self._open.set()
+
+    def commit_prepared(self) -> Callable[..., Any]:
+        """What stands in the place of the store's own method."""
+
+        def commit_prepared(store: Store, given: Any) -> Any:
+            assert self._open.wait(20)
+            if self._error is not None:
+                raise self._error
+            return self._real(store, given)
+
+        return commit_prepared
 
 
-async def loses_late(stage: Stage, wires: list[Wire]) -> None:
-    await until_shown(wires)
-    assert lost(stage) == 0
-    DISK.gate.set()
-    await stage.live.until(lambda: lost(stage) == len(wires))
-    stage.fake.release()
+DISK = Disk()
+ERRORS: dict[Failure, StoreError] = {
+    "record_unavailable": StoreFull("there is no room"),
+    "record_failed": StoreFailed("the disk reported an error"),
+}
 
 
-async def loses_after(stage: Stage, wires: list[Wire]) -> None:
-    for wire in wires:
-        await wire.answer()
-    await stage.live.until(lambda: lost(stage) == len(wires))
+async def known(stage: Stage, failure: Failure) -> None:
+    """Have something recorded, until it is known that this cannot be done."""
+    stage.live.plane.books.note(draining("local", "probe", stage.live.plane.now()))
+    await eventually(lambda: stage.live.plane.books.failure == failure)
 
 
-DISK = SlowDisk()
+def loses_early(failure: Failure) -> Callable[[Stage], Awaitable[None]]:
+    """The record is lost before anybody asks."""
+
+    async def loses(stage: Stage) -> None:
+        DISK.be(ERRORS[failure])
+        await known(stage, failure)
+
+    return loses
+
+
+def loses_at_the_last_byte(failure: Failure) -> Callable[[Stage, list[Wire]], Awaitable[None]]:
+    """The record is lost while requests are being read: the process takes no others any more."""
+
+    async def loses(stage: Stage, wires: list[Wire]) -> None:
+        await eventually(lambda: len(stage.live._process._connections.connections) == len(wires))
+        DISK.be(ERRORS[failure])
+        await known(stage, failure)
+        for wire in wires:
+            wire.transport.write(b"}")
+
+    return loses
+
+
+def lost(stage: Stage, failure: Failure) -> int:
+    return len(stage.live.lines.named(failure))
+
+
+def loses_late(failure: Failure) -> Callable[[Stage, list[Wire]], Awaitable[None]]:
+    """The receipts of the requests are lost while answers are being written."""
+
+    async def loses(stage: Stage, wires: list[Wire]) -> None:
+        await until_shown(wires)
+        assert lost(stage, failure) == 0
+        DISK.be(ERRORS[failure])
+        await stage.live.until(lambda: lost(stage, failure) == len(wires))
+        stage.fake.release()
+
+    return loses
+
+
+def loses_after(failure: Failure) -> Callable[[Stage, list[Wire]], Awaitable[None]]:
+    """The receipts of the answers are lost when all of the text was let out."""
+
+    async def loses(stage: Stage, wires: list[Wire]) -> None:
+        await stage.live.until(lambda: len(stage.live.lines.named("receipt")) == len(wires))
+        DISK.be(ERRORS[failure])
+        await stage.live.until(lambda: lost(stage, failure) == len(wires))
+
+    return loses
+
+
+async def slowly(stage: Stage) -> None:
+    DISK.be_slow()
+
+
+def of_record(failure: Failure) -> dict[str, list[Provoke]]:
+    """Provoke failures of the record, in each phase."""
+    patches = {
+        "tocsin.store.store.Store.commit_prepared": DISK.commit_prepared(),
+        "tocsin.gateway.keeper.RECORD_SLOW_MS": 60_000,  # slow is what is told, not the machine
+        "tocsin.gateway.books.RECORD_WAIT_MS": 60_000,
+    }
+    early = Provoke(before=loses_early(failure), forms=(True, False), patches=patches)
+    if failure == "record_failed":
+        early = Provoke(
+            late=True, act=loses_at_the_last_byte(failure), forms=(True, False), patches=patches
+        )
+    return {
+        "before_first_byte": [early],
+        "mid_stream": [
+            Provoke(
+                reply=broken(at("hang", MID_FRAMES)), route=ON_INPUT, before=slowly,
+                act=loses_late(failure), patches=patches,
+            )
+        ],
+        "after_end": [
+            Provoke(
+                checks=lambda: (IN_STREAM,), before=slowly, act=loses_after(failure),
+                forms=(True, False), patches=patches,
+            )
+        ],
+    }  # fmt: skip
+
+
 HELLO = literal_rules("Go on", steps="chars:16")
 ON_INPUT = {
     "input": Guard(
@@ -420,26 +517,8 @@ PROVOKED: dict[Failure, dict[str, list[Provoke]]] = {
         "mid_stream": [Provoke(reply=broken(at("hang", MID_FRAMES)), act=reloads_late)],
         "after_end": [Provoke(act=reloads_after, forms=(True, False))],
     },
-    "receipt_unwritten": {
-        "before_first_byte": [
-            Provoke(
-                reply=broken(at("hang", None)), route=ON_INPUT, act=loses_early,
-                site={"receipts": "no folder"}, forms=(True, False),
-            )
-        ],
-        "mid_stream": [
-            Provoke(
-                reply=broken(at("hang", MID_FRAMES)), route=ON_INPUT, act=loses_late,
-                patches={"tocsin.gateway.receipts.write_whole": DISK},
-            )
-        ],
-        "after_end": [
-            Provoke(
-                checks=lambda: (IN_STREAM,), act=loses_after, site={"receipts": "no folder"},
-                forms=(True, False),
-            )
-        ],
-    },
+    "record_unavailable": of_record("record_unavailable"),
+    "record_failed": of_record("record_failed"),
 }  # fmt: skip
 
 _ENDED = (
@@ -452,9 +531,9 @@ _NO_APPEAL = "a policy that observes appeals to nobody"
 UNREACHABLE: dict[Cell, str] = {
     **{
         (failure, "after_end", "enforce"): _ENDED
-        for failure in MAY_PASS - {"verifier_timeout", "verifier_failed"}
+        for failure in CHECKS_FAIL - {"verifier_timeout", "verifier_failed"}
     },
-    **{(failure, "after_end", "observe"): _OBSERVED for failure in MAY_PASS},
+    **{(failure, "after_end", "observe"): _OBSERVED for failure in CHECKS_FAIL},
     **{
         ("appeal_unanswered", phase, "observe"): _NO_APPEAL
         for phase in ("before_first_byte", "mid_stream", "after_end")

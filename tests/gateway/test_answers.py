@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from gateway.kept import everything, kept, plan
 from gateway.world import DIGEST, FILTERED, WHOLE, Gate, asked, on_literal, saying, within
 from guarded_streams import FORBIDDEN, Scripted
 
@@ -284,37 +285,36 @@ def test_a_connection_to_the_upstream_serves_many_requests(api: Api) -> None:
 @each_api
 def test_a_receipt_is_written_for_each_alarm(api: Api, tmp_path: Path) -> None:
     async def test() -> None:
-        folder = tmp_path / "receipts"
-        site = {"receipts": folder}
-        async with Gate(saying(LEAK), on_literal(), site=site) as gate:
+        async with Gate(saying(LEAK), on_literal(), site={"record": plan(tmp_path)}) as gate:
             answer = await gate.post(api)
             await gate.quiet()
-            (path,) = folder.iterdir()
-            assert f"{answer.headers['x-tocsin-receipt']}.json" == path.name
-            receipt = json.loads(path.read_bytes())
-            assert ("way", api, "m", "model") == tuple(
-                receipt["who"][k] for k in ("route", "api", "model", "upstream")
-            )
-            assert receipt["alarms"][0]["rule"] == "forbidden"
             assert gate.meters.receipts == [True]
-            assert "SEVEN" not in path.read_text()
+        with kept(tmp_path) as record:
+            (name,) = record.receipts
+            assert answer.headers["x-tocsin-receipt"] == name
+            receipt = record.receipt(name)
+        assert ("way", api, "m", "model") == tuple(
+            receipt["who"][k] for k in ("route", "api", "model", "upstream")
+        )
+        assert receipt["alarms"][0]["rule"] == "forbidden"
+        assert b"SEVEN" not in everything(tmp_path)
         assert [line["event"] for line in gate.lines] == ["receipt"]
         assert b"SEVEN" not in gate.logged.getvalue()
 
     within(test())
 
 
-def test_a_receipt_that_cannot_be_written_is_told_and_the_answer_stands(tmp_path: Path) -> None:
+@each_api
+def test_without_a_record_a_receipt_goes_to_the_log_whole(api: Api) -> None:
     async def test() -> None:
-        taken = tmp_path / "receipts"
-        taken.write_text("a file, no folder")
-        async with Gate(saying(LEAK), on_literal(), site={"receipts": taken}) as gate:
-            answer = await gate.post("chat")
-            await gate.quiet()
-            assert answer.ends == ["content_filter"]
-            assert gate.meters.receipts == [False]
-            assert gate.meters.failures == [("receipt_unwritten", "report")]
-        assert [line["event"] for line in gate.lines] == ["receipt", "receipt_unwritten"]
+        async with Gate(saying(LEAK), on_literal()) as gate:
+            answer = await gate.post(api)
+            assert answer.note["recorded"] is None
+            assert gate.meters.receipts == [True]
+        (line,) = gate.lines
+        assert line["event"] == "receipt"
+        assert line["receipt"]["who"]["id"] == answer.headers["x-tocsin-receipt"]
+        assert line["receipt"]["alarms"][0]["rule"] == "forbidden"
 
     within(test())
 

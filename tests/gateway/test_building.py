@@ -483,16 +483,68 @@ def test_whatever_changes_a_decision_changes_the_digest(tmp_path: Path) -> None:
     assert len(set(found)) == len(changes)
 
 
-# ------------------------------------------------------------------------------------ receipts
+# -------------------------------------------------------------------------------------- record
+
+RECORD = {"store": "record.db", "keys": "keys", "log": "gateway.example/log"}
 
 
-def test_the_folder_of_receipts_has_to_be_there(tmp_path: Path) -> None:
-    change = top(receipts="kept")
-    assert "receipts: there is no such folder" in refused(tmp_path, change)
-    (tmp_path / "kept").mkdir()
-    assert make(tmp_path, change).site.receipts == tmp_path / "kept"
-    for none in ("a\0b", "x" * 5_000, "gateway.yaml"):
-        assert "receipts: there is no such folder" in refused(tmp_path, top(receipts=none))
+def test_the_record_lies_beside_the_configuration(tmp_path: Path) -> None:
+    record = make(tmp_path, top(record={**RECORD, "content_days": 0.5})).site.record
+    assert record is not None
+    assert (record.store, record.keys) == (str(tmp_path / "record.db"), tmp_path / "keys")
+    assert (record.log, record.content_us) == ("gateway.example/log", 43_200_000_000)
+    assert list(tmp_path.glob("record*")) == list(tmp_path.glob("keys")) == []
+
+
+def test_the_url_of_a_server_stays_as_it_is_and_is_in_no_digest_and_no_summary(
+    tmp_path: Path,
+) -> None:
+    made = [
+        make(tmp_path, top(record={**RECORD, "store": f"postgresql://me:{word}@db.example/record"}))
+        for word in ("first-word", "second-word")
+    ]
+    assert made[0].site.record is not None
+    assert "first-word" in made[0].site.record.store
+    assert "first-word" not in repr(made[0].site.record)
+    assert made[0].site.digest == made[1].site.digest
+    told = summary(made[0]).record
+    assert told is not None
+    assert told.store == "postgresql://me:***@db.example/record"
+
+
+def test_a_file_of_a_store_may_be_a_url(tmp_path: Path) -> None:
+    record = make(tmp_path, top(record={**RECORD, "store": "sqlite:///deep.db"})).site.record
+    assert record is not None
+    assert record.store == str(tmp_path / "deep.db")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"store": "none/record.db"}, "record.store: there is no such folder"),
+        ({"store": "mysql://db.example/record"}, "record.store: write the path of a file"),
+        ({"keys": "none/deep/keys"}, "record.keys: there is no such folder"),
+        ({"keys": "a\0b"}, "record.keys: there is no such folder"),
+        ({"log": "two words"}, "record.log"),
+        ({"redaction": "none.toml"}, "record.redaction"),
+        ({"period_s": 0.1}, "record.period_s"),
+        ({"content_days": 0}, "record.content_days"),
+    ],
+)
+def test_what_is_wrong_with_a_record_is_told(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    assert said in refused(tmp_path, top(record={**RECORD, **changes}))
+
+
+@pytest.mark.parametrize("changes", [{"sample": 0.5}, {"evidence": True}])
+def test_raw_content_needs_a_record_and_changes_no_digest(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    assert "there is no record here" in refused(tmp_path, policy(**changes))
+
+    made = make(tmp_path, both(policy(**changes), top(record=RECORD))).policies["default"]
+    assert made.guard.digest == make(tmp_path, top(record=RECORD)).policies["default"].guard.digest
 
 
 # ------------------------------------------------------------------------------------- summary

@@ -19,6 +19,7 @@ import pytest
 from gateway.failing_parts import (
     BREAK,
 )
+from gateway.kept import kept, plan, whole
 from gateway.live import LOOPS, Live, eventually, stage
 from gateway.provocations import (
     DISK,
@@ -43,9 +44,11 @@ from gateway.raw_client import (
 )
 
 from tocsin.gateway import plane
+from tocsin.gateway.keeper import RecordKeeper
 from tocsin.gateway.site import Route, Site, Upstream
 from tocsin.guarding.plan import Guard
-from tocsin.policy.failures import FAILURES, MAY_PASS, TABLE, Failure
+from tocsin.policy.failures import CHECKS_FAIL, FAILURES, PHASES, TABLE, Failure
+from tocsin.store import Scope
 from tocsin.stream.events import APIS
 from tocsin.testing.fake_model import Exchange, FakeModel, Reply
 
@@ -78,8 +81,13 @@ def test_what_the_client_sees_is_what_the_table_says(
     walk(PROVOKED[failure][phase][way], failure, phase, mode, tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize("phase", ["before_first_byte", "mid_stream"])
-@pytest.mark.parametrize("failure", sorted(MAY_PASS))
+@pytest.mark.parametrize(
+    ("failure", "phase"),
+    [
+        *((failure, phase) for failure in sorted(CHECKS_FAIL) for phase in PHASES[:2]),
+        ("record_unavailable", "before_first_byte"),
+    ],
+)
 def test_a_failure_that_may_pass_passes_and_the_status_never_says_ok(
     failure: Failure, phase: str, tmp_path: Path, monkeypatch: Any
 ) -> None:
@@ -118,12 +126,21 @@ def walk(
     monkeypatch.setattr(plane, "TICK_MS", 20)
     for name, value in provoke.patches.items():
         monkeypatch.setattr(name, value)
-    DISK.gate.clear()
+    DISK.be_sound()
     expected = "pass" if passes else TABLE[failure, phase, mode]  # type: ignore[index]
     with ExitStack() as stack, asyncio.Runner(loop_factory=LOOPS["served"]) as runner:
         urls = {"refusing": refusing(stack), "silent": silent(stack)}
         for stream in provoke.forms:
-            runner.run(_walk(provoke, failure, phase, mode, folder, expected, stream, urls))
+            DISK.be_sound()
+            place = folder / f"streamed-{stream}"
+            place.mkdir()
+            keeps = records(provoke, mode)
+            runner.run(
+                _walk(provoke, failure, phase, mode, place, expected, stream, urls, keeps=keeps)
+            )
+            if keeps:
+                with kept(place) as record:
+                    whole(record)
 
 
 async def _walk(
@@ -135,12 +152,9 @@ async def _walk(
     expected: str,
     stream: bool,
     urls: dict[str, str],
+    *,
+    keeps: bool,
 ) -> None:
-    receipts = folder / f"receipts-{stream}"
-    if provoke.site.get("receipts"):
-        (folder / "a file").write_text("no folder")
-        receipts = folder / "a file" / "receipts"
-
     def site(fake: FakeModel) -> Site:
         fields = {"url": f"{fake.url}/v1", **PATIENT, **provoke.upstream}
         fields["url"] = urls.get(fields["url"], fields["url"])
@@ -156,7 +170,8 @@ async def _walk(
             name="tested", models=("*",), upstream=upstream, model=None, guard=guard,
             **provoke.route,
         )  # fmt: skip
-        return Site(routes=(route,), open_to_all=True, **{**provoke.site, "receipts": receipts})
+        record = plan(folder) if keeps else None
+        return Site(routes=(route,), open_to_all=True, record=record, **provoke.site)
 
     before = asyncio.all_tasks()
     async with stage(site, Rule(provoke.reply)) as made:
@@ -164,13 +179,16 @@ async def _walk(
         if provoke.approver is not None:
             live.plane.approver = provoke.approver
         wires = []
+        if provoke.before is not None:
+            await provoke.before(made)
         if failure == "overloaded":
             first = await connect(live.where)
             first.transport.write(post("/v1/chat/completions", asking("chat", "held", stream=True)))
             await first.until(lambda raw: b"hill" in raw)
         for api in provoke.apis:
             wire = await connect(live.where)
-            wire.transport.write(post("/v1" + PATHS[api], asking(api, "m", stream=stream)))
+            data = post("/v1" + PATHS[api], asking(api, "m", stream=stream))
+            wire.transport.write(data[:-1] if provoke.late else data)
             wires.append(wire)
         if provoke.act is not None:
             await provoke.act(made, wires)
@@ -227,7 +245,7 @@ class Seen:
                 await self._stopped(live)
             case "pass":
                 await self._passed(live)
-            case "report" if self.failure in MAY_PASS:
+            case "report" if self.failure in CHECKS_FAIL:
                 await self._reported(live)
             case "report" | "keep_last":
                 self._untouched(live)
@@ -312,12 +330,29 @@ class Seen:
         await live.until(
             lambda: len(live.witness.of("receipt")) == len(live.lines.named("receipt")) > 0
         )
-        name = self.answer.headers["x-tocsin-receipt"]
-        folder = live.site.receipts
-        assert folder is not None
-        record = json.loads((folder / f"{name}.json").read_bytes())
+        record = receipt(live, self.answer.headers["x-tocsin-receipt"])
         told = {(one["failure"], one["phase"], one["response"]) for one in record["failures"]}
         assert (self.failure, self.phase, response) in told
+
+
+def records(provoke: Provoke, mode: str) -> bool:
+    """Whether a walk keeps a record: where that is what is tested, and once for each other row."""
+    return "tocsin.store.store.Store.commit_prepared" in provoke.patches or (
+        mode == "enforce"
+        and any(provoke is ways[0] for row in PROVOKED.values() for ways in row.values())
+    )
+
+
+def receipt(live: Live, name: str) -> Any:
+    """Find a receipt: in the record, or in the log where it could not be recorded."""
+    for line in live.lines.said:
+        if isinstance(found := line.get("receipt"), dict) and found["who"]["id"] == name:
+            return found
+    keeper = live.plane.books.keeper
+    assert isinstance(keeper, RecordKeeper)
+    logged = keeper.store.receipt(Scope("local"), name)
+    assert logged is not None
+    return json.loads(logged.entry)["body"]
 
 
 # ------------------------------------------------------------------------------ where nobody is

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gateway.kept import Kept, everything, kept, plan, whole
 from gateway.live import LOOPS, Stage, stage
 from gateway.pairs import Case, covering
 from gateway.raw_client import FILTERED, Answer, Shown, ask, asking, ending, joined, read
 from guarded_streams import FORBIDDEN, literal_rules
 
+from tocsin.gateway.keeper import RecordKeeper
 from tocsin.gateway.site import Fallback, Route, Site, Upstream
 from tocsin.guarding.plan import Check, Guard
 from tocsin.limits import FEED_CHARS
@@ -114,7 +116,7 @@ class Script:
         return self.replies[exchange.body["model"]]
 
 
-def site(fake: FakeModel, receipts: Path) -> Site:
+def site(fake: FakeModel, folder: Path) -> Site:
     upstream = Upstream(name="fake", url=f"{fake.url}/v1", speaks=frozenset(APIS))
     routes = []
     for does in FACTORS["does"]:
@@ -135,14 +137,14 @@ def site(fake: FakeModel, receipts: Path) -> Site:
                 fallback=Fallback(upstream=upstream, model="other"),
             )  # fmt: skip
             routes.append(route)
-    return Site(routes=tuple(routes), open_to_all=True, receipts=receipts)
+    return Site(routes=tuple(routes), open_to_all=True, record=plan(folder))
 
 
 class World:
     """One gateway and one model for all cases."""
 
     def __init__(self, folder: Path) -> None:
-        self.receipts = folder
+        self.folder = folder
         self.script = Script()
         self.runner = asyncio.Runner(loop_factory=LOOPS["served"])
         self._stage = stage(lambda fake: site(fake, folder), self.script)
@@ -162,25 +164,27 @@ class World:
         return self.runner.run(self.stage.live.line_of(receipt.removesuffix("-fallback")))
 
     def receipt(self, name: str) -> dict[str, Any]:
-        """Read a receipt once it is written."""
+        """Read a receipt once it is recorded."""
         live = self.stage.live
-        told = live.lines.named("receipt")
-        written = live.witness.of("receipt", True)
-        assert name in [line["id"] for line in told]
+        assert name in [line["id"] for line in live.lines.named("receipt")]
         self.runner.run(
             live.until(lambda: len(live.witness.of("receipt")) == len(live.lines.named("receipt")))
         )
-        assert len(written) <= len(told)
-        return dict(json.loads((self.receipts / f"{name}.json").read_bytes()))
+        keeper = live.plane.books.keeper
+        assert isinstance(keeper, RecordKeeper)
+        return Kept(keeper.store, self.folder, "local").receipt(name)
 
     def close(self) -> None:
         self.runner.run(self._stage.__aexit__(None, None, None))
         self.runner.close()
+        with kept(self.folder) as record:
+            whole(record)
+            assert FORBIDDEN.encode() not in everything(self.folder)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    made = World(tmp_path_factory.mktemp("receipts"))
+    made = World(tmp_path_factory.mktemp("record"))
     yield made
     made.close()
 
@@ -325,7 +329,8 @@ PARTS = {
     "steps unknown lowest overruled",
     "alarms": "check step channel choice index upto closing score statistic rule category start "
     "end wanted done why appeal late",
-    "channels": "kind choice index received scanned released masked shown shown_sha256",
+    "channels": "kind choice index received scanned released masked shown shown_sha256 withheld "
+    "withheld_sha256",
 }
 """Every field of a receipt, by part."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gateway.kept import kept, plan, whole
 from gateway.world import FILTERED, WAIT_S, WHOLE, Gate, asked, on_literal, saying, within
 from guarded_streams import FORBIDDEN, MONITOR, Scripted, literal_rules
 
@@ -36,11 +37,6 @@ def error_of(api: Api, body: Any) -> tuple[str, str]:
     if api == "messages":
         assert body["type"] == "error"
     return body["error"]["type"], body["error"]["message"]
-
-
-def _only(folder: Path) -> str:
-    (path,) = folder.iterdir()
-    return path.name
 
 
 # ---------------------------------------------------------------------------------- what is refused
@@ -207,7 +203,7 @@ def test_an_input_that_is_blocked_never_reaches_the_model(
 ) -> None:
     async def test() -> None:
         route = {"input": reading_input()}
-        async with Gate(saying(SAID), route=route, site={"receipts": tmp_path}) as gate:
+        async with Gate(saying(SAID), route=route, site={"record": plan(tmp_path)}) as gate:
             answer = await gate.post(api, asked(api, f"Tell me {FORBIDDEN}.", stream=stream))
             assert answer.status == 400
             assert "safety check" in error_of(api, answer.json)[1]
@@ -215,8 +211,11 @@ def test_an_input_that_is_blocked_never_reaches_the_model(
             await gate.quiet()
             assert gate.meters.outcomes == ["blocked_input"]
             assert gate.meters.alarms == [("input", "input", "halt")]
-            assert f"{answer.headers['x-tocsin-receipt']}.json" == _only(tmp_path)
             assert (await gate.post(api)).text == SAID
+        with kept(tmp_path) as record:
+            whole(record)
+            assert record.receipts == [answer.headers["x-tocsin-receipt"]]
+            assert [one.outcome for one in record.of("stream.ended")] == ["blocked_input", "ok"]
 
     within(test())
 

@@ -268,7 +268,7 @@ class Gate:
 
     async def quiet(self) -> None:
         """Wait until no request is under way."""
-        await _until(lambda: not (self.plane.under_way or self.plane.receipts._waiting))
+        await _until(lambda: not (self.plane.under_way or self.plane.books.waiting))
 
     async def post(
         self,

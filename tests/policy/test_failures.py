@@ -7,6 +7,7 @@ import pytest
 
 from tocsin.model import UnknownReason
 from tocsin.policy.failures import (
+    CHECKS_FAIL,
     FAILURES,
     FROM_BROKEN,
     FROM_UNKNOWN,
@@ -48,13 +49,13 @@ def test_where_a_policy_enforces_no_failure_passes_by_default() -> None:
     assert [cell for cell in CELLS if cell[2] == "enforce" and TABLE[cell] == "pass"] == []
 
 
-@pytest.mark.parametrize("failure", sorted(MAY_PASS))
+@pytest.mark.parametrize("failure", sorted(CHECKS_FAIL))
 def test_a_check_that_fails_before_the_end_shows_nothing_more(failure: Failure) -> None:
     assert respond(failure, "before_first_byte", "enforce") == "refuse"
     assert respond(failure, "mid_stream", "enforce") == "stop"
 
 
-@pytest.mark.parametrize("failure", sorted(MAY_PASS))
+@pytest.mark.parametrize("failure", sorted(CHECKS_FAIL))
 def test_a_check_that_fails_costs_the_reader_nothing_where_a_policy_observes(
     failure: Failure,
 ) -> None:
@@ -67,23 +68,33 @@ def test_a_failure_passes_only_where_it_is_named() -> None:
         assert respond(failure, phase, mode, others) == TABLE[failure, phase, mode]
 
 
-def test_naming_a_failure_opens_nothing_but_the_stop_of_a_check() -> None:
+def test_naming_a_failure_opens_nothing_but_the_stop_of_a_check_and_a_full_record() -> None:
     opened = {cell for cell in CELLS if respond(*cell, EVERYTHING_PASSES) != respond(*cell)}
     expected = {
         (failure, phase, "enforce")
-        for failure in MAY_PASS
+        for failure in CHECKS_FAIL
         for phase in ("before_first_byte", "mid_stream")
-    }
+    } | {("record_unavailable", "before_first_byte", "enforce")}
     assert expected == opened
     assert {"pass"} == {respond(*cell, EVERYTHING_PASSES) for cell in opened}
 
 
 def test_what_cannot_be_shown_cannot_pass() -> None:
     never = {f for f in FAILURES if f.startswith("upstream_")} | {
-        "hold_overflow", "receipt_unwritten", "config_invalid", "overloaded"
+        "hold_overflow", "record_failed", "config_invalid", "overloaded"
     }  # fmt: skip
     assert frozenset() == never & MAY_PASS
     assert {"verifier_timeout", "monitor_failed", "appeal_unanswered"} <= MAY_PASS
+
+
+@pytest.mark.parametrize("failure", ["record_unavailable", "record_failed"])
+def test_what_cannot_be_recorded_is_not_begun_and_what_was_begun_ends_as_it_would(
+    failure: Failure,
+) -> None:
+    assert [respond(failure, phase, "enforce") for phase in PHASES] == [
+        "refuse", "report", "report"
+    ]  # fmt: skip
+    assert [respond(failure, phase, "observe") for phase in PHASES] == ["report"] * 3
 
 
 def test_a_failure_after_the_end_never_stops_what_was_shown() -> None:

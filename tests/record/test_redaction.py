@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import string
 import time
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from record.filled import filled
 
 from tocsin import limits
 from tocsin.errors import InputError
@@ -49,32 +51,7 @@ def event(body: Body, **more: Any) -> Event:
     return Event(id="e1", time_us=7, source="tocsin/gateway", body=body, **more)
 
 
-def filled(text: str, kind: type[Any]) -> Event:
-    """Make an event of this kind in which every string that is not closed is `text`."""
-
-    def of(struct: type[Any], fixed: dict[str, Any]) -> Any:
-        made: dict[str, Any] = dict(fixed)
-        for field in msgspec.structs.fields(struct):
-            if field.name in made:
-                continue
-            shape = field.type
-            if shape is str or (type(None) in get_args(shape) and str in get_args(shape)):
-                made[field.name] = text
-            elif shape == tuple[str, ...]:
-                made[field.name] = (text,)
-            elif str(shape).startswith("dict[str"):
-                made[field.name] = {text: 1}
-            elif get_args(shape) and isinstance(get_args(shape)[0], str):
-                made[field.name] = get_args(shape)[0]
-            elif field.required:
-                made[field.name] = 1
-        return struct(**made)
-
-    body = of(kind, {})
-    return of(Event, {"body": body, "links": of(Links, {}), "segment": of(Segment, {})})
-
-
-# ------------------------------------------------------------------------------ every field is known
+# ----------------------------------------------------------------------------- every field is known
 
 
 def test_every_field_that_may_hold_text_is_listed() -> None:
@@ -120,7 +97,7 @@ def test_redacting_again_changes_nothing() -> None:
         assert of.event(once) == once
 
 
-# --------------------------------------------------------------------------------- equal stays equal
+# -------------------------------------------------------------------------------- equal stays equal
 
 
 def test_equal_values_of_a_tenant_have_equal_hashes_and_those_of_two_tenants_have_not() -> None:
@@ -171,7 +148,7 @@ def test_a_mask_is_letters_alone(value: bytes) -> None:
     assert set(mask) <= set(string.ascii_lowercase)
 
 
-# ------------------------------------------------------------------------------------- what is found
+# ------------------------------------------------------------------------------------ what is found
 
 
 @pytest.mark.parametrize(
@@ -225,7 +202,7 @@ def test_rules_of_ones_own_are_used_on_names_too() -> None:
     assert of.name("case-closed") == "case-closed"
 
 
-# ---------------------------------------------------------------------------------------- bounds
+# ------------------------------------------------------------------------------------------- bounds
 
 
 def test_text_is_cut_and_no_value_survives_at_the_cut() -> None:
@@ -270,7 +247,7 @@ def test_lone_surrogates_do_not_get_through() -> None:
     encode(of.event(event(Feedback(verdict="up", comment="a\ud800b"), links=Links(call="\udfff"))))
 
 
-# --------------------------------------------------------------------------------------- failures
+# ----------------------------------------------------------------------------------------- failures
 
 
 class Broken:
@@ -331,34 +308,71 @@ def test_a_short_key_is_refused() -> None:
         Redaction(FINDER, b"k" * 31)
 
 
-# ------------------------------------------------------------------------------------------- cost
+# --------------------------------------------------------------------------------------------- cost
 
 
-def test_an_event_without_free_text_costs_little() -> None:
-    """Measured at 4.7 us an event on one core of the machine of the design; asserted at ten times
-    as much, as a minimum over rounds, so that a busy machine does not fail it."""
-    of = redactor()
+class Counting:
+    """Counts what is asked of the patterns."""
+
+    ahead_chars = FINDER.ahead_chars
+
+    def __init__(self) -> None:
+        self.screened = self.searched = 0
+
+    def clean(self, names: Sequence[str]) -> bool:
+        self.screened += 1
+        return FINDER.clean(names)
+
+    def find(self, text: str) -> list[Finding]:
+        self.searched += 1
+        return FINDER.find(text)
+
+
+def a_stream() -> list[Event]:
+    """What the gateway tells of one response."""
     segment = Segment(route="chat", model="m", policy="p", policy_digest="sha256:" + "ab" * 32)
+    links = Links(
+        user="ann", call="resp_" + secrets.token_hex(16), request="req_" + secrets.token_hex(16)
+    )
+    bodies: list[Body] = [
+        StreamOpened(api="chat"),
+        Decided(about="output", verdict="allow", action="allow", reason="harm"),
+        Classified(check="harm", bin=3),
+        Used(first_ms=1.0),
+        StreamEnded(outcome="ok", steps={"harm": 3}, lowest={"harm": 0.5}),
+    ]
+    return [
+        Event(id=f"{links.call}.{n}", time_us=n, source="gw", body=b, links=links, segment=segment)
+        for n, b in enumerate(bodies)
+    ]
 
-    def stream() -> list[Event]:
-        links = Links(call="resp_" + secrets.token_hex(16), request=secrets.token_hex(16))
-        bodies: list[Body] = [
-            StreamOpened(api="chat"),
-            Decided(about="output", verdict="allow", action="allow", reason="harm"),
-            Classified(check="harm", bin=3),
-            Used(first_ms=1.0),
-            StreamEnded(outcome="ok", steps={"harm": 3}, lowest={"harm": 0.5}),
-        ]
-        return [event(body, links=links, segment=segment) for body in bodies]
 
+def test_an_event_without_free_text_is_screened_once_and_never_searched() -> None:
+    finder = Counting()
+    of = Redaction(finder, KEY).tenant("shop")
+    for one in a_stream():
+        of.event(one)  # the coarse reason is seen for the first time here
+    finder.screened = finder.searched = 0
+    events = [one for _ in range(20) for one in a_stream()]
+    for one in events:
+        of.event(one)
+    assert finder.searched == 0
+    assert finder.screened <= len(events)
+
+
+@pytest.mark.skipif(
+    os.environ.get("TOCSIN_PROVE") != "1", reason="a measurement, on a quiet machine"
+)
+def test_an_event_without_free_text_costs_some_microseconds() -> None:
+    of = redactor()
     best = 1.0
-    for _ in range(7):
-        events = [e for _ in range(100) for e in stream()]
-        began = time.perf_counter()
+    for _ in range(15):
+        events = [one for _ in range(100) for one in a_stream()]
+        began = time.thread_time()
         for one in events:
             of.event(one)
-        best = min(best, (time.perf_counter() - began) / len(events))
-    assert best < 50e-6
+        best = min(best, (time.thread_time() - began) / len(events))
+    assert best < 10e-6, best
 
 
 def test_reviewers_and_reasons_are_redacted() -> None:

@@ -19,15 +19,13 @@ from tocsin.record.http import routes
 from tocsin.record.recorder import Bounds, Recorder
 from tocsin.record.redaction import PatternFinder, Redaction
 from tocsin.store import Append, Committed, Scope, Store, Writer
-from tocsin.store.access import Principal
+from tocsin.store.roles import Principal
 
 NOW_US = 1_700_000_000_000_000
 KEYS = {
     "key-of-shop": Principal(tenant="shop", id="k_shop", role="admin"),
     "key-of-bank": Principal(tenant="bank", id="k_bank", role="admin"),
-    "key-to-send": Principal(
-        tenant="shop", id="k_send", role="operator", scopes=("record.write",)
-    ),
+    "key-to-send": Principal(tenant="shop", id="k_send", role="operator", scopes=("record.write",)),
     "key-to-look": Principal(tenant="shop", id="k_look", role="viewer"),
 }
 
@@ -115,26 +113,33 @@ class Untouched:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, **options: Any
+    folder: Path, *, unpacks: bool = False, **options: Any
 ) -> AsyncIterator[tuple[str, aiohttp.ClientSession, Store]]:
     """Serve the record's routes on a real socket; gives the URL, a client and the store."""
-    async with recording(folder, **options) as (recorder, opened):
-        async with served(recorder, opened) as url, aiohttp.ClientSession() as client:
-            yield url, client, opened
+    async with (
+        recording(folder, **options) as (recorder, opened),
+        served(recorder, opened, unpacks=unpacks) as url,
+        aiohttp.ClientSession() as client,
+    ):
+        yield url, client, opened
 
 
 @asynccontextmanager
 async def served(
-    recorder: Recorder, opened: Any, clock_us: Callable[[], int] = lambda: NOW_US
+    recorder: Recorder,
+    opened: Any,
+    clock_us: Callable[[], int] = lambda: NOW_US,
+    *,
+    unpacks: bool = False,
 ) -> AsyncIterator[str]:
-    """Serve a recorder."""
+    """Serve a recorder; with `unpacks`, on a server that unpacks bodies by itself."""
 
     def principal(request: web.Request) -> Principal | None:
         return KEYS.get(request.headers.get("authorization", "").removeprefix("Bearer "))
 
     app = web.Application()
     app.add_routes(routes(recorder, principal, opened, clock_us=clock_us))
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, auto_decompress=unpacks, lingering_time=0.2)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -159,3 +164,15 @@ def stored(opened: Store, tenant: str = "shop") -> list[Event]:
 def run(main: Any) -> Any:
     """Run a coroutine; what it leaves behind would be a warning, and so an error."""
     return asyncio.run(main)
+
+
+async def until(holds: Callable[[], Any], pause_s: float = 0.0) -> None:
+    """Wait until something holds; twenty seconds at most."""
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(pause_s)
+
+
+def found_in(folder: Path, canary: bytes) -> list[Path]:
+    """Name the files of a folder that hold a text."""
+    return [p for p in folder.rglob("*") if p.is_file() and canary in p.read_bytes()]

@@ -263,8 +263,8 @@ def test_a_period_that_does_not_follow_the_last_one_is_refused(
     assert "it has to begin at 3" in done.reason
 
 
-def test_without_keys_there_are_events_and_no_entries(url: str) -> None:
-    with Store.open(url) as store:
+def test_without_keys_there_are_events_and_no_entries(prepared: str) -> None:
+    with Store.open(prepared) as store:
         assert isinstance(store.commit([append("acme", 1)])[0], Committed)
         (refused,) = store.commit([append("acme", 2, receipts=("r",))])
         assert isinstance(refused, Rejected)
@@ -282,8 +282,8 @@ def test_a_store_that_was_closed_is_opened_again_with_all_of_it(url: str, keys: 
         assert verify(store.proof(ACME, "r2"), trusted(keys)).size == 5
 
 
-def test_two_stores_over_one_place_share_sequence_and_log(url: str, keys: Keys) -> None:
-    with Store.open(url, keys=keys) as one, Store.open(url, keys=keys) as two:
+def test_two_stores_over_one_place_share_sequence_and_log(prepared: str, keys: Keys) -> None:
+    with Store.open(prepared, keys=keys) as one, Store.open(prepared, keys=keys) as two:
         for n in range(20):
             (one if n % 3 else two).commit([append("acme", n, receipts=(f"r{n}",))])
         assert [s.event.id for s in one.events(ACME)] == [f"e{n}" for n in range(20)]
@@ -291,11 +291,11 @@ def test_two_stores_over_one_place_share_sequence_and_log(url: str, keys: Keys) 
         assert verify(two.proof(ACME, "r7"), trusted(keys)).size == 20
 
 
-def test_a_key_that_is_changed_signs_from_then_on(url: str, keys: Keys) -> None:
+def test_a_key_that_is_changed_signs_from_then_on(prepared: str, keys: Keys) -> None:
     other = Keys(Signer.from_seed(keys.signer.name, bytes([7]) * 32))
-    with Store.open(url, keys=keys) as store:
+    with Store.open(prepared, keys=keys) as store:
         store.commit([append("acme", 1, receipts=("r1",))])
-    with Store.open(url, keys=other) as store:
+    with Store.open(prepared, keys=other) as store:
         store.commit([append("acme", 2, receipts=("r2",))])
         old, new = store.checkpoints(ACME)
         both = [*trusted(keys), *trusted(other)]

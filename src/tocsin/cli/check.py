@@ -49,7 +49,7 @@ def _print(found: Summary) -> None:
     keys = "open to all" if found.open_to_all else "by key"
     console.print(Text(plain(
         f"sound: sha256:{found.digest}\nlistens on {found.host} port {found.port}, {keys}; "
-        f"receipts: {found.receipts or 'to the log alone'}\n"
+        f"{_record(found)}\n"
     )))  # fmt: skip
     rows = [
         [
@@ -69,6 +69,28 @@ def _print(found: Summary) -> None:
         _print_policy(policy)
     for warning in found.warnings:
         console.print(prose(f"warning: {plain(warning)}", style="bold"))
+
+
+def _record(found: Summary) -> str:
+    record = found.record
+    if record is None:
+        return "receipts: to the log alone"
+    rules = "the built-in rules" if record.rules == "built_in" else "rules of your own"
+    lines = [
+        f"record: {record.store}, log {record.log}, keys in {record.keys}",
+        f"  masked before it is stored: what {rules} find; signed every {record.period_s:g} s",
+    ]
+    kept = [
+        f"{p.name} ({', '.join(filter(None, (_sampled(p), 'every alarm' * p.evidence)))})"
+        for p in found.policies
+        if p.sample or p.evidence
+    ]
+    said = f"of {', '.join(kept)}, encrypted, for {record.content_days:g} days" if kept else "none"
+    return "\n".join([*lines, f"  raw content kept: {said}"])
+
+
+def _sampled(policy: PolicySummary) -> str:
+    return f"{100 * policy.sample:g} % of responses" if policy.sample else ""
 
 
 def _print_policy(policy: PolicySummary) -> None:

@@ -15,7 +15,16 @@ from tocsin.errors import TocsinError
 _COMMANDS = {
     "serve": "Run the gateway: nothing unverified reaches the reader.",
     "check": "Check a configuration of the gateway, and say what it does.",
+    "fsck": "Check that a record still is what was written.",
+    "export": "Write a tenant's events to a file, or send them elsewhere.",
     "key": "Make an API key for a tenant of the gateway.",
+    "receipt": "Show, verify and replay receipts, offline.",
+    "access": "Keys, roles, grants, and who read or changed what.",
+    "content": "List, read and erase raw content.",
+    "trace": "Show what happened to one request, in order.",
+    "audit": "Ask the record: clusters, drift, threshold, escalations.",
+    "history": "Move closed hours of events from the store to files.",
+    "retention": "Take away what is older than it may be.",
     "train": "Train a linear verifier on labelled text, and say how good it is.",
     "score": "Add a verifier's scores to labelled text.",
     "combine": "Fit several verifiers into one, on labels.",
@@ -63,7 +72,9 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; an expected error is one line on stderr and exit status 1."""
     try:
-        cli.main(standalone_mode=False)
+        status = cli.main(standalone_mode=False)
+        if isinstance(status, int):  # of an `Exit`, which click returns here instead of raising it
+            sys.exit(status)
     except click.exceptions.Exit as e:
         sys.exit(e.exit_code)
     except click.ClickException as e:

@@ -8,7 +8,6 @@ import re
 import signal
 import tempfile
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -36,10 +35,13 @@ SCENES = (
 )
 """Which model is asked for which recording, and what that shows."""
 
+LOG = "demo.example/log"
+"""Name of the log; each demonstration has a record of its own, which ends with it."""
+
 CONFIG = """\
 listen: {{host: 127.0.0.1, port: {port}}}
 open_to_all: true # for this machine alone
-receipts: {receipts}
+record: {{store: record.db, keys: keys, log: {log}}}
 upstreams:
   recorded: {{url: {recorded}/v1, speaks: [chat, responses, messages]}}
 {local_upstream}routes:
@@ -58,8 +60,8 @@ upstreams:
       - {{name: harm, verifier: "linear:harmful_answer", calibration: demonstration, epsilon: 0.1}}
 """
 
-_RECEIPT_WAIT_S = 5.0
-_LOOK_EACH_S = 0.02
+TENANT = "local"
+"""What whoever asks without a key is called."""
 
 
 def demo(
@@ -94,13 +96,10 @@ def demo(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tocsin-demo-")))
         fake = stack.enter_context(FakeModel(replayed(speed=speed)))
         upstream, route, model = _local(stack) if live else ("", "", "")
-        receipts = folder / "receipts"
-        receipts.mkdir()
         config = folder / "gateway.yaml"
         config.write_text(
             CONFIG.format(
-                port=port, receipts=receipts, recorded=fake.url,
-                local_upstream=upstream, local_route=route,
+                port=port, log=LOG, recorded=fake.url, local_upstream=upstream, local_route=route,
             ),
             encoding="utf-8",
         )  # fmt: skip
@@ -129,7 +128,7 @@ class _Tour:
 
     Args:
         console: where to.
-        folder: of the configuration and the receipts.
+        folder: of the configuration and the record.
         model: the name of the live model; empty where there is none.
         once: stop the gateway at the end.
     """
@@ -188,9 +187,10 @@ class _Tour:
         say(Text(" ■ stopped", style="bold red") if stopped else "")
         say(_account(account))
         if account.get("alarms"):
-            receipt = self._receipt(account["receipt"])
+            receipt, verified = self._receipt(account["receipt"])
             for line in alarm_lines(receipt):
                 say(line)
+            say(Text(verified, style="dim"))
         say("")
 
     def _ask(self, model: str, prompt: str) -> Iterator[tuple[str, Any]]:
@@ -219,21 +219,25 @@ class _Tour:
                         if choice.get("finish_reason"):
                             yield "end", choice["finish_reason"]
 
-    def _receipt(self, name: str) -> dict[str, Any]:
-        """Read a receipt, which is written right after the answer ends."""
-        path = self._folder / "receipts" / f"{name}.json"
-        until = time.monotonic() + _RECEIPT_WAIT_S
-        while not path.exists() and time.monotonic() < until:
-            time.sleep(_LOOK_EACH_S)
-        found: dict[str, Any] = json.loads(path.read_bytes())
-        return found
+    def _receipt(self, name: str) -> tuple[dict[str, Any], str]:
+        """Fetch a receipt as anybody may, and verify it with the public key alone."""
+        from tocsin.receipts import read_keys, verify
+
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{self._url}/v1/receipts/{name}") as answer:
+            proof = answer.read()
+        keys = read_keys((self._folder / "keys" / "log.vkey").read_text("ascii"))
+        found = verify(proof, [key.named(f"{LOG}/{TENANT}") for key in keys])
+        receipt: dict[str, Any] = json.loads(found.entry.body)
+        said = f"verified: entry {found.index} of {found.size} in the log {found.origin}, signed"
+        return receipt, said
 
     def _invite(self) -> None:
         say = self._console.print
         say(Rule("your turn", style="dim", align="left"))
         models = ", ".join(filter(None, (RECORDED, STORY, self._model)))
         say(Text(f"base_url={self._url}/v1 api_key=any model={models}"))
-        say(Text(f"configuration, receipts and log, until it ends: {plain(str(self._folder))}"))
+        say(Text(f"configuration, record and log, until it ends: {plain(str(self._folder))}"))
         say(Text("Ctrl-C ends it."))
 
 

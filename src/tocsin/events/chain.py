@@ -40,6 +40,7 @@ _ABOUT: dict[str, Stage] = {
     "output": "action",
 }
 _LAST = {"stream.opened": -1, "stream.ended": 1}
+_OF_A_TOOL = {"tool.denied": 1, "tool.returned": 2}
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -136,11 +137,20 @@ def chain(events: Sequence[Event]) -> tuple[Branch, ...]:
     return tuple(Branch(request, call, tuple(links)) for _, _, links, request, call in branches)
 
 
-def _place(link: Link, began: dict[str, int]) -> tuple[int, int, int, str, int]:
+def _place(link: Link, began: dict[str, int]) -> tuple[int, int, int, str, int, int, int]:
     """Order by stage, opening and ending, then time; a tool's calls stay together."""
     event = link.event
     time_us, tool = event.time_us, ""
     if link.stage == "tools" and event.links.tool_call is not None:
         tool = event.links.tool_call
         time_us = began[tool]
-    return (STAGES.index(link.stage), _LAST.get(event.kind, 0), time_us, tool, link.position)
+    rank = _OF_A_TOOL.get(event.kind, 0) if tool else 0
+    return (
+        STAGES.index(link.stage),
+        _LAST.get(event.kind, 0),
+        time_us,
+        tool,
+        rank,
+        event.time_us,
+        link.position,
+    )

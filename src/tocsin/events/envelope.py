@@ -65,6 +65,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         source: who says so: ``tocsin/gateway``, or the name of a user's service.
         links, segment: see there.
         body: what happened.
+        schema: `tocsin.event/1`.
 
     Example:
         >>> from tocsin.events.kinds import Feedback

@@ -92,12 +92,14 @@ class Alarmed(_Body, frozen=True, kw_only=True, tag="alarm"):
     """An alarm rang.
 
     Args:
-        check: whose; verifier, verifier_version: of its scores.
+        check: whose.
+        verifier, verifier_version: of its scores.
         calibration: digest; None where a rule or a chosen threshold rang.
         step: of the check, from 1.
         channel, choice, index: where.
         upto: offset in characters.
-        score: safe-high. statistic, threshold: danger-high.
+        score: of the step, safe-high.
+        statistic, threshold: danger-high.
         rule, category: where a rule rang.
         wanted, done: the intervention that the policy names, and the one that followed.
         overruled: an appeal said that it was false.
@@ -142,7 +144,15 @@ class Intervened(_Body, frozen=True, kw_only=True, tag="intervention"):
 
 
 class Failed(_Body, frozen=True, kw_only=True, tag="failure"):
-    """A part failed; `response` is what the failure table said."""
+    """A part failed.
+
+    Args:
+        failure: which, a name of the failure table.
+        phase: where the response was.
+        response: what the table said.
+        check: whose, where it was one.
+        detail: coarse; redacted before it is stored.
+    """
 
     failure: str
     phase: Phase
@@ -152,21 +162,38 @@ class Failed(_Body, frozen=True, kw_only=True, tag="failure"):
 
 
 class ToolAttempted(_Body, frozen=True, kw_only=True, tag="tool.attempted"):
-    """A model wants to use a tool; its arguments are never in an event."""
+    """A model wants to use a tool; its arguments are never in an event.
+
+    Args:
+        tool: by name.
+        arguments_chars: how long the arguments are.
+    """
 
     tool: str
     arguments_chars: int = 0
 
 
 class ToolDenied(_Body, frozen=True, kw_only=True, tag="tool.denied"):
-    """A tool's use was refused; `reason` is coarse."""
+    """A tool's use was refused.
+
+    Args:
+        tool: by name.
+        reason: coarse; redacted before it is stored.
+    """
 
     tool: str
     reason: str
 
 
 class ToolReturned(_Body, frozen=True, kw_only=True, tag="tool.returned"):
-    """A tool answered."""
+    """A tool answered; what it said is never in an event.
+
+    Args:
+        tool: by name.
+        ok: whether it did what it was asked.
+        duration_ms: from attempt to answer, where that is known.
+        result_chars: how long the answer is.
+    """
 
     tool: str
     ok: bool
@@ -208,7 +235,13 @@ class Classified(_Body, frozen=True, kw_only=True, tag="output.classified"):
 
 
 class Feedback(_Body, frozen=True, kw_only=True, tag="feedback"):
-    """A user said something about an answer; `comment` is redacted before it is stored."""
+    """A user said something about an answer.
+
+    Args:
+        verdict: what.
+        category: of a list of yours.
+        comment: in the user's words; redacted before it is stored.
+    """
 
     verdict: FeedbackVerdict
     category: str = ""
@@ -222,6 +255,7 @@ class Used(_Body, frozen=True, kw_only=True, tag="usage"):
         first_ms, total_ms: to the first byte that was shown, and to the end.
         tokens_in, tokens_out: as the upstream counts them.
         spend_micro: money, in millionths of `currency`.
+        currency: ISO 4217, such as ``EUR``.
     """
 
     first_ms: float | None = None
@@ -233,7 +267,14 @@ class Used(_Body, frozen=True, kw_only=True, tag="usage"):
 
 
 class Limited(_Body, frozen=True, kw_only=True, tag="limit"):
-    """A rate limit or a budget was asked; `left` in units of the limit."""
+    """A rate limit or a budget was asked.
+
+    Args:
+        limit: which.
+        verdict: what it said.
+        action: what was enforced.
+        left: in units of the limit.
+    """
 
     limit: str
     verdict: Ruling
@@ -242,7 +283,14 @@ class Limited(_Body, frozen=True, kw_only=True, tag="limit"):
 
 
 class ControlChanged(_Body, frozen=True, kw_only=True, tag="control.changed"):
-    """A kill switch or another control was moved."""
+    """A kill switch or another control was moved.
+
+    Args:
+        control: which.
+        to: its new position.
+        by: who, by the id of a key.
+        reason: given by whoever moved it; redacted before it is stored.
+    """
 
     control: str
     to: str
@@ -272,7 +320,13 @@ class Accessed(_Body, frozen=True, kw_only=True, tag="access"):
 
 
 class PolicyChanged(_Body, frozen=True, kw_only=True, tag="policy.changed"):
-    """Other rules are in force from now on."""
+    """Other rules are in force from now on.
+
+    Args:
+        policy, digest: which.
+        before: digest of those that were in force; None where there were none.
+        by: who, by the id of a key, or what, such as ``start``.
+    """
 
     policy: str
     digest: str
@@ -281,7 +335,14 @@ class PolicyChanged(_Body, frozen=True, kw_only=True, tag="policy.changed"):
 
 
 class CalibrationChanged(_Body, frozen=True, kw_only=True, tag="calibration.changed"):
-    """Another threshold is in force from now on."""
+    """Another threshold is in force from now on.
+
+    Args:
+        check: whose.
+        digest: of the calibration.
+        before: digest of the one that was in force; None where there was none.
+        by: who, by the id of a key, or what, such as ``start``.
+    """
 
     check: str
     digest: str
@@ -290,7 +351,15 @@ class CalibrationChanged(_Body, frozen=True, kw_only=True, tag="calibration.chan
 
 
 class RolloutStaged(_Body, frozen=True, kw_only=True, tag="rollout.stage"):
-    """A rollout went on, back, or was stopped."""
+    """A rollout went on, back, or was stopped.
+
+    Args:
+        rollout: which.
+        stage: where it is now.
+        share: of the traffic, from 0 to 1.
+        by: who, by the id of a key.
+        reason: why; redacted before it is stored.
+    """
 
     rollout: str
     stage: str
@@ -325,6 +394,7 @@ class ContentKept(_Body, frozen=True, kw_only=True, tag="content.kept"):
         content: id in the vault.
         what: input, retrieved context, output, tool arguments...
         why: the policy samples it, or an alarm needs evidence.
+        chars: how long it is.
         expires_us: when it is deleted, microseconds since 1970.
     """
 
@@ -336,7 +406,13 @@ class ContentKept(_Body, frozen=True, kw_only=True, tag="content.kept"):
 
 
 class ContentErased(_Body, frozen=True, kw_only=True, tag="content.erased"):
-    """Raw content cannot be read any more: keys of `subjects` subjects were destroyed."""
+    """Raw content cannot be read any more: keys were destroyed.
+
+    Args:
+        subjects: whose keys: how many.
+        by: who, by the id of a key.
+        reason: why; redacted before it is stored.
+    """
 
     subjects: int
     by: str
@@ -344,7 +420,12 @@ class ContentErased(_Body, frozen=True, kw_only=True, tag="content.erased"):
 
 
 class Shed(_Body, frozen=True, kw_only=True, tag="record.shed"):
-    """The record was too slow: what was left out, so that the rest could be kept."""
+    """The record was too slow: what was left out, so that the rest could be kept.
+
+    Args:
+        contents, events: how many.
+        source: by whom.
+    """
 
     contents: int = 0
     events: int = 0

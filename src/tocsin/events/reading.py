@@ -81,7 +81,8 @@ def plainly(error: msgspec.ValidationError) -> str:
     """Put what msgspec says into a form that repeats no value."""
     said, _, where = str(error).partition(" - at ")
     place = where.strip("`").removeprefix("$").removeprefix(".")
-    said = re.sub(r"'[^']*'", "that", said) if "alue" in said else said
+    if said.startswith("Invalid"):
+        said = "is not one of the allowed values"
     return f"{place}: {said}" if place else said
 
 
@@ -125,7 +126,10 @@ def flaw_from_outside(event: Event, now_us: int) -> Flaw | None:
         >>> flaw_from_outside(event, now_us=0).message
         'source: what begins with tocsin/ is said by Tocsin itself; name your service'
     """
-    return next(_foreign(event, now_us), None) or _sizes(msgspec.to_builtins(event), "")
+    flaw = next(_foreign(event, now_us), None)
+    if flaw is not None or _plainly_fits(event):
+        return flaw
+    return _sizes(msgspec.to_builtins(event), "")
 
 
 def _foreign(event: Event, now_us: int) -> Iterator[Flaw]:
@@ -143,6 +147,31 @@ def _foreign(event: Event, now_us: int) -> Iterator[Flaw]:
         yield Flaw("time_us: more than 90 days back; is it in microseconds since 1970?")
     if not event.id:
         yield Flaw("id: is empty; give each event one of its own")
+
+
+def _plainly_fits(event: Event) -> bool:
+    """Whether nothing of it comes near a bound; False where `_sizes` has to look closely."""
+    if not (_is_name(event.id) and _is_name(event.source)):
+        return False
+    for part in (event.links, event.segment, event.body):
+        for name in part.__struct_fields__:
+            value = getattr(part, name)
+            if isinstance(value, str):
+                if not _is_name(value):
+                    return False
+            elif isinstance(value, int):
+                if not -_INT_MAX <= value <= _INT_MAX:
+                    return False
+            elif isinstance(value, float):
+                if not math.isfinite(value):
+                    return False
+            elif value:  # lists and tables; None and empty ones fit
+                return False
+    return True
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= EVENT_ID_CHARS_MAX and text.isprintable()
 
 
 def _sizes(value: Any, where: str) -> Flaw | None:

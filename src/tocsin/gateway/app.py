@@ -51,6 +51,10 @@ def make_app(around: Surroundings, **options: Any) -> web.Application:
             app.router.add_route("*", version + path, _refuses(_NOT_ALLOWED, api))
     for version in VERSIONS:
         app.router.add_get(f"{version}/models", _models(plane))
+    if plane.live.site.record is not None:
+        from tocsin.gateway.record_routes import mount  # SQLAlchemy: a third of a second
+
+        mount(app, plane)
     app.router.add_route("*", "/{path:.*}", _refuses(_NOT_FOUND, "chat"))
     return app
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 import msgspec
 from aiohttp import web
@@ -15,8 +15,10 @@ from tocsin.gateway.conversations import Conversation
 from tocsin.gateway.doors import GatewayDoors
 from tocsin.gateway.errors import Refuse, failed
 from tocsin.gateway.job import Ended, Job, outcome_of
+from tocsin.gateway.meters import Outcome
 from tocsin.gateway.outlet import Outlet
-from tocsin.gateway.pump import Pump, take_all
+from tocsin.gateway.pump import Pump, Take, take_all
+from tocsin.gateway.settling import Settled, settle
 from tocsin.gateway.site import Upstream
 from tocsin.gateway.upstream import Call, Failed
 from tocsin.guarding.plan import Guard
@@ -48,6 +50,8 @@ _OTHERS: dict[int, ErrorKind] = {
 """Those that are the upstream's, apart from what is just a failure."""
 
 _RETRY_AFTER = re.compile(r"[0-9A-Za-z ,:.-]{1,40}")
+_ERROR_CODE = re.compile(r"[A-Za-z][A-Za-z_.-]{0,63}|[1-5][0-9]{2}", re.ASCII)
+"""What upstreams call errors by: words. It is logged and recorded, and a key is no word."""
 
 
 class Attempt:
@@ -95,6 +99,11 @@ class Attempt:
         self._call = Call(job.plane.session, upstream)
         self._checking = False  # a check is being waited for
         self._finished = False  # the upstream said all
+        self._collected = job.collecting()
+        self._outlet: Outlet | None = None
+        self._settled = False
+        self._recording: asyncio.Future[bool] | None = None
+        self._recorded: bool | None = None
 
     async def run(self) -> Ended | None:
         """Answer; None where another model is to answer instead.
@@ -103,20 +112,29 @@ class Attempt:
             ConnectionError: the client has gone.
         """
         plane = self._job.plane
+        outcome: Outcome = "broken"
         try:
             with plane.watching(self._call), plane.draining.tells(self._end):
-                return await (self._stream() if self._job.asked.stream else self._whole())
+                ended = await (self._stream() if self._job.asked.stream else self._whole())
+            outcome = outcome_of(self._guarded) if ended is None else ended.outcome
+        except (asyncio.CancelledError, ConnectionError):
+            outcome = "client_gone"
+            raise
         finally:
-            self._settle()
+            self._settle(outcome)
+        return ended
 
     def _end(self) -> None:
         """Hear the order to stop."""
         self._doors.end()
         self._call.interrupt("stopping")
 
-    def _settle(self) -> None:
-        """End the call, and tell what became of it; whatever happened, and without waiting."""
-        guarded, call = self._guarded, self._call
+    def _settle(self, outcome: Outcome) -> None:
+        """End the call, and tell what became of it, once; whatever happened, without waiting."""
+        if self._settled:
+            return
+        self._settled = True
+        guarded, call, outlet = self._guarded, self._call, self._outlet
         if self._finished:
             call.let_go()
         else:
@@ -125,25 +143,59 @@ class Attempt:
         conversation = self._conversation
         if conversation is not None and self._checking:
             conversation.lost = True
-        self._job.settle(
+        first_ms = None
+        if outlet is not None and outlet.opened_s is not None:
+            first_ms = (outlet.opened_s - self._job.began_s) * 1_000
+        self._recording = settle(
+            self._job,
             guarded,
-            "response",
-            self._receipt,
-            upstream=self._upstream.name,
-            model=self._model,
-            conversation=None if conversation is None else conversation.hashed,
-            is_fallback=self._receipt != self._job.id,
+            Settled(
+                place="response",
+                receipt=self._receipt,
+                outcome=outcome,
+                upstream=self._upstream.name,
+                model=self._model,
+                conversation=None if conversation is None else conversation.hashed,
+                is_fallback=self._is_second,
+                first_ms=first_ms,
+                collected=self._collected,
+            ),
         )
+
+    @property
+    def _is_second(self) -> bool:
+        """Whether another answer came before this one."""
+        return self._receipt != self._job.id
+
+    def _settles(self) -> Awaitable[None] | None:
+        """Give the receipt, where there is one, before the end goes out, and after the stop."""
+        guarded = self._guarded
+        if not (guarded.alarms or guarded.failures or self._is_second):
+            return None
+        if self._job.plane.books.keeper is None:
+            return None
+        self._settle(outcome_of(guarded))
+        return self._wait()
+
+    async def _wait(self) -> None:
+        self._recorded = await self._job.recorded(self._recording)
 
     # ------------------------------------------------------------------------------- the two forms
 
     async def _stream(self) -> Ended | None:
         job, guarded = self._job, self._guarded
-        take = guarded.take if self._conversation is None else self._take
-        pump = Pump(guarded, job.codec.encoder(job.asked, job.made), self._note, take)
+        take: Take = guarded.take if self._conversation is None else self._take
+        if self._collected is not None:
+            take = self._collected.before(take)
+
+        def settles() -> Awaitable[None] | None:
+            self._finished = pump.finished
+            return self._settles()
+
+        pump = Pump(guarded, job.codec.encoder(job.asked, job.made), self._note, settles, take)
         told = headers.of_guard(self._guard, self._receipt)
         outlet = Outlet(job.request, told, job.site.keep_alive_ms, pump.head)
-        pump.outlet = outlet
+        pump.outlet = self._outlet = outlet
         try:
             with job.plane.watching(outlet):
                 out = await self._begin()
@@ -180,6 +232,8 @@ class Attempt:
             else:
                 self._finished = True
                 events = job.codec.read_body(job.asked, raw)
+                if self._collected is not None:
+                    self._collected.add(events)
                 self._checking = True
                 await take_all(guarded, events, out)
                 self._checking = False
@@ -187,7 +241,10 @@ class Attempt:
                     out += await guarded.fail("upstream_cut_off")
         if guarded.refused is not None or guarded.falls_back:
             return self._ended(None)
-        return self._ended(whole(job, guarded, self._guard, out, self._receipt))
+        waited_for = self._settles()
+        if waited_for is not None:
+            await waited_for
+        return self._ended(whole(job, guarded, self._guard, out, self._receipt, self._note()))
 
     async def _take(self, events: Sequence[Event]) -> list[Event]:
         self._checking = True
@@ -199,12 +256,15 @@ class Attempt:
 
     async def _begin(self) -> list[Event]:
         """Open the checks; a conversation goes on from what the generator has seen since."""
-        conversation = self._conversation
+        conversation, unrecorded = self._conversation, self._job.unrecorded
         if conversation is None or conversation.turns == 1:
-            return await self._guarded.begin()
-        self._checking = True
-        out = await self._guarded.begin(observed(self._job.asked.context))
-        self._checking = False
+            out = await self._guarded.begin()
+        else:
+            self._checking = True
+            out = await self._guarded.begin(observed(self._job.asked.context))
+            self._checking = False
+        if unrecorded is not None and not self._guarded.over:
+            out += await self._guarded.fail(unrecorded)
         return out
 
     async def _ask(self, out: list[Event]) -> Refuse | None:
@@ -228,6 +288,7 @@ class Attempt:
         if failure is None:
             return None
         code = job.codec.error_code(failure.error) if failure.error else ""
+        code = code if _ERROR_CODE.fullmatch(code) else ""
         if failure.status in _CLIENTS and guarded.phase == "before_first_byte":
             return _relayed(failure, _CLIENTS[failure.status], code)
         detail = f"{failure.detail} {code}".strip()
@@ -248,11 +309,16 @@ class Attempt:
         return Ended(response, outcome_of(guarded))
 
     def _note(self) -> dict[str, object]:
-        return self._job.note(self._guarded, self._guard, self._receipt)
+        return self._job.note(self._guarded, self._guard, self._receipt, recorded=self._recorded)
 
 
 def whole(
-    job: Job, guarded: Guarded, guard: Guard, events: Sequence[Event], receipt: str
+    job: Job,
+    guarded: Guarded,
+    guard: Guard,
+    events: Sequence[Event],
+    receipt: str,
+    note: dict[str, object],
 ) -> web.Response:
     """Write a response that is not streamed."""
     body = job.codec.body(job.asked, job.made)
@@ -261,7 +327,7 @@ def whole(
     told = headers.of_guard(guard, receipt)
     told[headers.GUARD] = guarded.status
     told["content-type"] = "application/json"
-    result = {**body.result(), "tocsin": job.note(guarded, guard, receipt)}
+    result = {**body.result(), "tocsin": note}
     return web.Response(body=_json(result), headers=told)
 
 

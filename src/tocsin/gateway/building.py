@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,6 +19,7 @@ from tocsin.gateway.addresses import is_loopback, url_complaint
 from tocsin.gateway.checks import Checks, interventions
 from tocsin.gateway.config import CheckConfig, Config, PolicyConfig, RouteConfig
 from tocsin.gateway.config_file import Source, meant, read
+from tocsin.gateway.record_plan import record_plan
 from tocsin.gateway.site import Fallback, Route, Site, Tenant, Upstream
 from tocsin.gateway.yaml_text import Place
 from tocsin.guarding.plan import Check, Guard
@@ -123,7 +123,7 @@ class _Building:
             self._route(i, route, upstreams, policies) for i, route in enumerate(config.routes)
         )
         tenants = self._tenants()
-        receipts = self._receipts()
+        record = record_plan(config, self._source)
         self._whole()
         self._source.settle()
         limits = config.limits
@@ -131,7 +131,7 @@ class _Building:
             routes=tuple(route for route in routes if route is not None),
             tenants=tenants,
             open_to_all=config.open_to_all,
-            receipts=receipts,
+            record=record,
             digest=self._digest(policies),
             host=config.listen.host,
             port=config.listen.port,
@@ -345,6 +345,8 @@ class _Building:
             fallback=fallback,
             approval_ms=policy.config.approval_ms,
             conversations=config.conversations,
+            sample=policy.config.sample,
+            evidence=policy.config.evidence,
         )
 
     def _named_upstream(
@@ -410,29 +412,18 @@ class _Building:
             )
         return tuple(made)
 
-    def _receipts(self) -> Path | None:
-        if self._config.receipts is None:
-            return None
-        folder = self._source.folder / self._config.receipts
-        try:
-            usable = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
-        except (OSError, ValueError):  # ValueError: a name with a zero byte
-            usable = False
-        if not usable:
-            self._complain(("receipts",), "there is no such folder, or it cannot be written to; "
-                           "make it first")  # fmt: skip
-        return folder
-
     # ----------------------------------------------------------------------------------- digests
 
     def _digest(self, policies: Mapping[str, Policy]) -> str:
-        """Digest of the file before anything was put in, without keys and headers."""
+        """Digest of the file before anything was put in, without keys, headers and the store."""
         raw = self._source.raw
         content = dict(raw) if isinstance(raw, dict) else msgspec.to_builtins(self._config)
         content["upstreams"] = {
             name: {k: v for k, v in one.items() if k not in {"key", "headers"}}
             for name, one in content["upstreams"].items()
         }
+        if isinstance(content.get("record"), dict):  # its URL may hold a password
+            content["record"] = {k: v for k, v in content["record"].items() if k != "store"}
         content["policies"] = {name: p.guard.digest for name, p in policies.items()}
         return _sha256(content)
 
@@ -445,6 +436,7 @@ def _policy_digest(
 ) -> str:
     """Digest of all that a policy's decisions depend on, wherever its files lie."""
     content = msgspec.to_builtins(config)
+    del content["sample"], content["evidence"]  # what is kept decides nothing
     for key, made in (("checks", response), ("input", request)):
         content[key] = [_identified(c, m) for c, m in zip(content[key], made, strict=True)]
     if stronger is not None:

@@ -210,6 +210,10 @@ class PolicyConfig(Part, frozen=True, kw_only=True):
             [table of failures](failures.md).
         escalate: the stronger verifier that decides about ``escalate``.
         approval_ms: how long a person may take to decide about ``require_approval``.
+        sample: share of responses whose raw content is kept in the record, encrypted: request,
+            retrieved documents and answer. They are drawn at random.
+        evidence: raw content of a response in which an alarm rang is kept too. Neither of the two
+            changes a decision, so neither is in the digest.
     """
 
     checks: tuple[CheckConfig, ...] = ()
@@ -225,6 +229,34 @@ class PolicyConfig(Part, frozen=True, kw_only=True):
     passed: tuple[Failure, ...] = msgspec.field(default=(), name="pass")
     escalate: Judge | None = None
     approval_ms: Annotated[int, Meta(ge=1, le=limits.APPEAL_DEADLINE_MS_MAX)] = 60_000
+    sample: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.0
+    evidence: bool = False
+
+
+class RecordConfig(Part, frozen=True, kw_only=True):
+    """The record: events, and receipts that are signed and provable.
+
+    Args:
+        store: a file, which is made where there is none, or a URL:
+            ``postgresql://user@host/name``.
+        keys: a folder for the keys that sign receipts and encrypt raw content, made where there is
+            none; for this user alone.
+        log: name of the log in receipts, without spaces, such as ``gateway.example.com``: the
+            same for as long as the store lives. A tenant's own log is called ``log/tenant``.
+        period_s: how often it is signed what happened and what did not.
+        content_days: how long raw content is kept.
+        redaction: a file of rules, as ``patterns:FILE`` reads it, for what is masked before
+            anything is stored; the built-in rules where left out.
+    """
+
+    store: Annotated[str, Meta(min_length=1, max_length=4_096)]
+    keys: Annotated[str, Meta(min_length=1, max_length=4_096)]
+    log: Annotated[
+        str, Meta(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]*$")
+    ]
+    period_s: Annotated[float, Meta(ge=1.0, le=86_400.0)] = limits.RECORD_PERIOD_S
+    content_days: Annotated[float, Meta(gt=0.0, le=limits.CONTENT_DAYS_MAX)] = 14.0
+    redaction: str | None = None
 
 
 class LimitsConfig(Part, frozen=True, kw_only=True):
@@ -265,7 +297,8 @@ class Config(Part, frozen=True, kw_only=True):
         tenants: who may ask, by name.
         open_to_all: no key is asked for. Only where the gateway listens on this machine alone.
         listen: where.
-        receipts: an existing folder for receipts; to the log alone where left out.
+        record: where events and receipts are kept; receipts go to the log alone, unsigned, where
+            left out.
         limits: how much, and how long.
     """
 
@@ -275,5 +308,5 @@ class Config(Part, frozen=True, kw_only=True):
     tenants: dict[Name, TenantConfig] = {}
     open_to_all: bool = False
     listen: Listen = Listen()
-    receipts: str | None = None
+    record: RecordConfig | None = None
     limits: LimitsConfig = LimitsConfig()

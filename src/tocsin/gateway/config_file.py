@@ -201,7 +201,7 @@ class _Reader:
         elif isinstance(data, str) and (found := _REFERENCE.search(data)) and found[1]:
             self._source.complain(
                 place, "${...} is not replaced here, only in listen, upstreams, tenants and "
-                "receipts: a policy is what its digest says"
+                "record: a policy is what its digest says"
             )  # fmt: skip
         if data is not None:
             self._check(kind, data, place, hidden=hidden)
@@ -242,7 +242,7 @@ def expands(place: Place) -> bool:
         (True, False)
     """
     match place:
-        case ("receipts",) | ("listen", "host"):
+        case ("record", "store" | "keys") | ("listen", "host"):
             return True
         case ("upstreams", _, "url" | "key" | "headers", *_) | ("tenants", _, "keys", *_):
             return True

@@ -63,7 +63,13 @@ class Conversation:
     @property
     def hashed(self) -> str:
         """What receipts show: the same for the same conversation, without its id."""
-        return hashlib.sha256("\0".join(self.key).encode("utf-8", "surrogatepass")).hexdigest()
+        return hashed(*self.key)
+
+
+def hashed(tenant: str, route: str, name: str) -> str:
+    """Hash the id of a conversation, which is its client's own and is stored nowhere."""
+    key = f"{tenant}\0{route}\0{name}"
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Conversations:

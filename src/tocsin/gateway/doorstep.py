@@ -113,7 +113,7 @@ class Doorstep:
         return refuse.response(CODECS["chat"])
 
     def _full(self, access: Access, why: Shed) -> web.Response:
-        self._meters.shed(why)
+        self._meters.not_taken(why)
         access.outcome = "limited"
         api: Api = access.api or "chat"  # type: ignore[assignment]
         if access.api:

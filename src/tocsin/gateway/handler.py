@@ -20,9 +20,12 @@ from tocsin.gateway.outlet import Outlet
 from tocsin.gateway.plane import Plane
 from tocsin.gateway.pump import comment
 from tocsin.gateway.reading import read_asked
+from tocsin.gateway.settling import Settled, settle
 from tocsin.gateway.site import Tenant
+from tocsin.gateway.story import story_of
 from tocsin.guarding.plan import Guard
 from tocsin.guarding.response import Guarded
+from tocsin.policy.failures import respond
 from tocsin.stream import sse
 from tocsin.stream.codecs import CODECS
 from tocsin.stream.events import Api, Blocked, Event, Opened
@@ -115,10 +118,35 @@ async def _read(
         asked_at=plane.now(),
         began_s=began_s,
         access=access,
+        story=story_of(plane, tenant.name, route, asked, request.headers, access.receipt),
+        sampled=route.sample > 0 and plane.draw() < route.sample,
+        unrecorded=plane.books.failure,
     )
 
 
 async def _respond(job: Job) -> Ended:
+    """Answer a request whose way is known; whatever becomes of it, the record is told its end."""
+    failure = job.unrecorded
+    if failure is not None:
+        guard = job.route.guard
+        response = respond(failure, "before_first_byte", guard.mode, guard.passed)
+        if response == "refuse":
+            job.plane.meters.failure(job.route.name, failure, response)
+            return job.refused(failed(failure), guard)
+    outcome: Outcome = "broken"
+    job.open()
+    try:
+        ended = await _responded(job)
+        outcome = ended.outcome
+    except (asyncio.CancelledError, ConnectionError):
+        outcome = "client_gone"
+        raise
+    finally:
+        job.story.close(outcome)
+    return ended
+
+
+async def _responded(job: Job) -> Ended:
     """Check the request, then answer it; in a conversation, one at a time."""
     ended = await _check_input(job)
     if ended is not None:
@@ -172,6 +200,7 @@ async def _attempts(job: Job, conversation: Conversation | None) -> Ended:
     )  # fmt: skip
     ended = await first.run()
     if ended is None and other is not None:
+        job.open(f"{job.id}-fallback")
         second = Attempt(
             job, other.upstream, other.model,
             is_fallback=True, conversation=conversation, receipt=f"{job.id}-fallback",
@@ -194,13 +223,18 @@ async def _check_input(job: Job) -> Ended | None:
     with job.plane.draining.tells(doors.end):
         guarded, events = await check_input(guard, job.asked.context, doors)
     receipt = f"{job.id}-input"
-    job.settle(guarded, "input", receipt)
+    last = events[-1] if events else None
+    outcome: Outcome | None = None
+    if guarded.refused is not None:
+        outcome = "failed"
+    elif isinstance(last, Blocked):
+        outcome = "blocked_input"
+    recording = settle(job, guarded, Settled(place="input", receipt=receipt, outcome=outcome))
     if guarded.refused is not None:
         refuse = failed(guarded.refused)
         if guarded.refused == "hold_overflow":
             refuse = Refuse(kind="too_large", message="the request is too long to be checked")
         return job.refused(refuse, guard, receipt)
-    last = events[-1] if events else None
     if not isinstance(last, Blocked):
         return None
     if not last.text:
@@ -210,22 +244,29 @@ async def _check_input(job: Job) -> Ended | None:
             outcome="blocked_input",
         )
         return job.refused(blocked, guard, receipt)
-    return await _replaced(job, guarded, guard, last, receipt)
+    recorded = await job.recorded(recording)
+    note = job.note(guarded, guard, receipt, recorded=recorded)
+    return await _replaced(job, guarded, guard, last, receipt, note)
 
 
 async def _replaced(
-    job: Job, guarded: Guarded, guard: Guard, blocked: Blocked, receipt: str
+    job: Job,
+    guarded: Guarded,
+    guard: Guard,
+    blocked: Blocked,
+    receipt: str,
+    note: dict[str, object],
 ) -> Ended:
     """Answer with the policy's own text."""
     events: list[Event] = [Opened(), blocked]
     if not job.asked.stream:
-        return Ended(whole(job, guarded, guard, events, receipt), "blocked_input")
+        return Ended(whole(job, guarded, guard, events, receipt, note), "blocked_input")
     outlet = Outlet(
         job.request, headers.of_guard(guard, receipt), job.site.keep_alive_ms, lambda: None
     )
     encoder = job.codec.encoder(job.asked, job.made)
     frames = [frame for event in events for frame in encoder.encode(event)]
-    await outlet.end(comment(job.note(guarded, guard, receipt)) + sse.encode(frames))
+    await outlet.end(comment(note) + sse.encode(frames))
     if outlet.response is None:
         raise RuntimeError("a response that is over, and has no end")
     return Ended(outlet.response, "blocked_input")

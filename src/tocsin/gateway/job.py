@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -9,19 +10,20 @@ from typing import NamedTuple
 import msgspec
 from aiohttp import web
 
-from tocsin import __version__
-from tocsin.gateway import headers
+from tocsin.events.kinds import StreamOpened
+from tocsin.gateway import headers, telling
 from tocsin.gateway.access import Access
+from tocsin.gateway.books import RecordFailure
+from tocsin.gateway.collecting import Collecting
 from tocsin.gateway.errors import Refuse
-from tocsin.gateway.meters import Outcome, Place
+from tocsin.gateway.meters import Outcome
 from tocsin.gateway.plane import Plane
 from tocsin.gateway.site import Route, Site, Tenant
+from tocsin.gateway.story import Story
 from tocsin.guarding.plan import Guard
-from tocsin.guarding.receipt import Who
 from tocsin.guarding.response import Guarded
 from tocsin.stream.codec import Codec, Made
 from tocsin.stream.events import Api, Asked
-from tocsin.stream.shapes import identifier
 
 _PREFIX: dict[Api, str] = {"chat": "chatcmpl-", "responses": "resp_", "messages": "msg_"}
 
@@ -48,6 +50,9 @@ class Job:
         asked_at: when it came, in UTC.
         began_s: the same on the clock of the loop.
         access: for the access log.
+        story: what the record is told of it.
+        sampled: whether its raw content is kept, whatever becomes of it.
+        unrecorded: why nothing can be recorded, where that does not stop the request.
     """
 
     plane: Plane
@@ -61,6 +66,9 @@ class Job:
     asked_at: datetime
     began_s: float
     access: Access
+    story: Story
+    sampled: bool = False
+    unrecorded: RecordFailure | None = None
 
     @property
     def made(self) -> Made:
@@ -70,67 +78,57 @@ class Job:
             created_s=int(self.asked_at.timestamp()),
         )
 
+    def open(self, call: str = "") -> None:
+        """Tell the record that a response is asked for; the first one where no id is given."""
+        if not self.story.told:
+            return
+        first = not call
+        opened = StreamOpened(
+            api=self.codec.api, stream=self.asked.stream, unread=self.asked.unread
+        )
+        changes = self.plane.in_force.changes(self.tenant.name, self.route.guard)
+        self.story.open(
+            call or self.id,
+            opened,
+            before=changes if first else (),
+            after=telling.retrieved(self.asked.context) if first else (),
+        )
+
+    async def recorded(self, recording: asyncio.Future[bool] | None) -> bool | None:
+        """Wait, not for long, until a receipt is on disk; None where none is to be."""
+        if recording is None:
+            return None
+        return await self.plane.books.settled(recording, self.route.name)
+
+    def collecting(self) -> Collecting | None:
+        """Begin to keep what is written, where some of it may be stored."""
+        if self.story.told and (self.sampled or self.route.evidence):
+            return Collecting()
+        return None
+
     def refused(self, refuse: Refuse, guard: Guard, receipt: str = "") -> Ended:
         """Answer with an error."""
         told = headers.of_guard(guard, receipt or self.id)
         return Ended(refuse.response(self.codec, told), refuse.outcome)
 
-    def note(self, guarded: Guarded, guard: Guard, receipt: str = "") -> dict[str, object]:
-        """Say what became of a response, for its end."""
+    def note(
+        self, guarded: Guarded, guard: Guard, receipt: str = "", *, recorded: bool | None = None
+    ) -> dict[str, object]:
+        """Say what became of a response, for its end.
+
+        Args:
+            guarded: it is over.
+            guard: what it was under.
+            receipt: its id.
+            recorded: whether its receipt is on disk; None where it has none, or nothing is kept.
+        """
         return {
             **msgspec.structs.asdict(guarded.account()),
             "unread": self.asked.unread,
             "receipt": receipt or self.id,
+            "recorded": recorded,
             "policy": headers.policy_name(guard),
         }
-
-    def settle(
-        self,
-        guarded: Guarded,
-        place: Place,
-        receipt: str,
-        *,
-        upstream: str = "",
-        model: str = "",
-        conversation: str | None = None,
-        is_fallback: bool = False,
-    ) -> None:
-        """Count what became of a request or a response, and give a receipt where there is cause.
-
-        Args:
-            guarded: it is over, or was left.
-            place: which of the two.
-            receipt: its id.
-            upstream, model: who wrote.
-            conversation: hash of what it belongs to.
-            is_fallback: it is what the reader got in the place of another answer: cause enough.
-        """
-        meters, route = self.plane.meters, self.route.name
-        account = guarded.account()
-        for alarm in guarded.alarms:
-            meters.alarm(route, place, alarm.check, alarm.done)
-        for failure in guarded.failures:
-            meters.failure(route, failure.failure, failure.response)
-        if place == "response":
-            meters.chars(route, account.scanned, account.held, account.released)
-            self.access.chars += account.released
-        if not (guarded.alarms or guarded.failures or is_fallback):
-            return
-        who = Who(
-            id=receipt,
-            tenant=self.tenant.name,
-            route=route,
-            api=self.codec.api,
-            model=identifier(model or self.asked.model),
-            asked=identifier(self.asked.model),
-            unread=self.asked.unread,
-            upstream=upstream,
-            conversation=conversation,
-            asked_at=_utc(self.asked_at),
-            ended_at=_utc(self.plane.now()),
-            made_by=f"tocsin {__version__}",
-        )
-        self.plane.receipts.give(guarded.receipt(who), self.site.receipts)
 
 
 def outcome_of(guarded: Guarded) -> Outcome:
@@ -139,7 +137,3 @@ def outcome_of(guarded: Guarded) -> Outcome:
     if account.failure is not None:
         return "upstream_failed" if account.failure.startswith("upstream_") else "failed"
     return "blocked" if account.done in {"halt", "replace", "fallback"} else "ok"
-
-
-def _utc(when: datetime) -> str:
-    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")

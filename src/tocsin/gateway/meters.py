@@ -38,6 +38,10 @@ Place = Literal["input", "response"]
 """Which of a route's two guards: for the request, or for the response."""
 
 
+RecordState = Literal["ok", "slow", "failed"]
+"""See `tocsin.record.recorder.State`."""
+
+
 class Meters(Protocol):
     """What is counted. Called within the event loop: each call takes microseconds, and none fails.
 
@@ -68,6 +72,18 @@ class Meters(Protocol):
     def receipt(self, *, written: bool) -> None:
         """Count a receipt that was to be written."""
 
+    def recorded(self, events: int, entries: int, took_ms: float) -> None:
+        """Count what was committed, and how long it took until it was on disk."""
+
+    def shed(self, contents: int, events: int) -> None:
+        """Count what the record left out."""
+
+    def lost(self, entries: int) -> None:
+        """Count entries of the log that could not be committed."""
+
+    def record_state(self, state: RecordState) -> None:
+        """Tell how the record is."""
+
 
 class NoMeters:
     """Counts nothing."""
@@ -94,4 +110,16 @@ class NoMeters:
         """Count nothing."""
 
     def receipt(self, *, written: bool) -> None:
+        """Count nothing."""
+
+    def recorded(self, events: int, entries: int, took_ms: float) -> None:
+        """Count nothing."""
+
+    def shed(self, contents: int, events: int) -> None:
+        """Count nothing."""
+
+    def lost(self, entries: int) -> None:
+        """Count nothing."""
+
+    def record_state(self, state: RecordState) -> None:
         """Count nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,10 +13,12 @@ from typing import Protocol
 
 import aiohttp
 
+from tocsin.gateway.books import Books
 from tocsin.gateway.conversations import Conversations
 from tocsin.gateway.errors import Refuse
-from tocsin.gateway.receipts import Receipts
+from tocsin.gateway.in_force import InForce
 from tocsin.gateway.site import Tenant
+from tocsin.gateway.story import draining
 from tocsin.gateway.surroundings import Surroundings
 from tocsin.gateway.upstream import open_session
 from tocsin.guarding.doors import Approver
@@ -40,10 +43,13 @@ class Plane:
         approver: who is asked for approval.
         new_id: makes identifiers: letters, digits, ``-`` and ``_``, never the same twice.
         now: gives the time, in UTC.
+        draw: gives a number from 0 to 1, for what is sampled.
 
     Attributes:
         session: for the calls of upstreams.
-        receipts, conversations: as they are named.
+        books: where events and receipts go.
+        conversations: those that are remembered.
+        in_force: which rules each tenant was told of.
         under_way: requests.
     """
 
@@ -57,36 +63,67 @@ class Plane:
         approver: Approver | None = None,
         new_id: Callable[[], str] = lambda: secrets.token_urlsafe(_ID_BYTES),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        draw: Callable[[], float] = random.random,
     ) -> None:
         self.live = around.live
         self.meters = around.meters
         self.log = around.log
         self.draining = around.draining
+        self.standing = around.standing
         self.approver = approver
         self.new_id = new_id
         self.now = now
-        self.receipts = Receipts(self.meters, self.log)
+        self.draw = draw
+        self.books = Books(self.meters, self.log)
+        self.in_force = InForce()
         self.under_way = 0
         self._by_tenant: Counter[str] = Counter()
         self._watched: set[Watched] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Begin, within the loop."""
+        """Begin, within the loop.
+
+        Raises:
+            TocsinError: the record cannot be opened.
+        """
         loop = asyncio.get_running_loop()
+        if self.live.site.record is not None and self.books.keeper is None:
+            from tocsin.gateway.keeper import open_keeper  # SQLAlchemy: a third of a second
+
+            self.books.keeper = await open_keeper(self.live.site, self.meters)
         self.session = open_session()
         self.conversations = Conversations(loop.time)
         self._timer = loop.call_later(TICK_MS / 1_000, self._tick, loop)
 
     async def stop(self) -> None:
-        """End: connections are closed, receipts are written."""
+        """End: connections are closed, what waits is recorded."""
         if self._timer is not None:
             self._timer.cancel()
         await self.session.close()
-        await self.receipts.close()
+        self._tell_draining()
+        await self.books.close()
+
+    def _tell_draining(self) -> None:
+        """Tell every tenant that asked for anything that the process takes no more."""
+        if self.draining.begun and self.books.keeper is not None:
+            boot = self.new_id()
+            for tenant in sorted(self.in_force.tenants):
+                self.books.note(draining(tenant, boot, self.now()))
+
+    def _look(self) -> None:
+        """See how the record is; where it has failed, the process has to go."""
+        failure = self.books.failure
+        if failure == self.standing.failure:
+            return
+        self.standing.failure = failure
+        self.log.say("record", state="ok" if failure is None else failure)
+        if failure == "record_failed":
+            self.standing.leave()
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         now_s = loop.time()
+        self._look()
         for watched in list(self._watched):
             watched.tick(now_s)
         self._timer = loop.call_later(TICK_MS / 1_000, self._tick, loop)

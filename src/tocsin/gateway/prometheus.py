@@ -21,7 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from tocsin.gateway.connections import Closed
-from tocsin.gateway.meters import Outcome, Place
+from tocsin.gateway.meters import Outcome, Place, RecordState
 from tocsin.gateway.strict import Flaw
 from tocsin.model import Intervention
 from tocsin.policy.failures import Failure, Response
@@ -35,6 +35,7 @@ FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 _Mode = Literal["livesum", "livemin", "livemax"]
 
 _RESPONSE_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_COMMIT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 10)
 _FIRST_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -67,7 +68,7 @@ class Prometheus:
             made = Histogram(
                 f"tocsin_{name}_seconds", says, labels, buckets=buckets, registry=registry
             )
-            return cache(made.labels)
+            return cache(made.labels) if labels else lambda: made
 
         def gauge(name: str, says: str, mode: _Mode, *labels: str) -> Gauge:
             return Gauge(f"tocsin_{name}", says, labels, registry=registry, multiprocess_mode=mode)
@@ -100,6 +101,14 @@ class Prometheus:
             "chars", "Characters given to the checks, never shown, shown.", "route", "what"
         )
         self._receipts = counter("receipts", "Receipts that were to be written.", "written")
+        self._recorded = counter("recorded", "Written to the record, and on disk.", "what")
+        self._record_shed = counter(
+            "record_shed", "Left out, since the record took nothing.", "what"
+        )
+        self._commit = seconds("record_commit", "From hand to disk.", _COMMIT_S)
+        self._record_ok = gauge(
+            "record_ok", "1 where every record takes what it is given, or there is none.", "livemin"
+        )
         self._reloads = counter("reloads", "Orders to reload the configuration.", "result")
         self._refused = counter("requests_refused", "Requests refused for their shape.", "flaw")
         self._closed = counter("connections_closed", "Connections closed from our side.", "why")
@@ -108,6 +117,7 @@ class Prometheus:
         self._connections = gauge("connections", "Connections of clients.", "livesum")
         self._lag = gauge("loop_lag_seconds", "How late the event loop is.", "livemax")
         self._ready = gauge("ready", "1 where every worker takes requests.", "livemin")
+        self._record_ok.set(1)
         if FOLDER not in os.environ:
             ProcessCollector(registry=registry)
 
@@ -158,6 +168,27 @@ class Prometheus:
         """Count a receipt that was to be written."""
         self._receipts("yes" if written else "no").inc()
 
+    # ----------------------------------------------------------------------------------- the record
+
+    def recorded(self, events: int, entries: int, took_ms: float) -> None:
+        """Count what was committed, and how long it took until it was on disk."""
+        self._recorded("event").inc(events)
+        self._recorded("entry").inc(entries)
+        self._commit().observe(took_ms / 1_000)
+
+    def shed(self, contents: int, events: int) -> None:
+        """Count what the record left out."""
+        self._record_shed("content").inc(contents)
+        self._record_shed("event").inc(events)
+
+    def lost(self, entries: int) -> None:
+        """Count entries of the log that could not be committed."""
+        self._record_shed("entry").inc(entries)
+
+    def record_state(self, state: RecordState) -> None:
+        """Tell how the record is."""
+        self._record_ok.set(int(state == "ok"))
+
     # ----------------------------------------------------------------------------------- the server
 
     def reloaded(self, *, valid: bool) -> None:
@@ -172,7 +203,7 @@ class Prometheus:
         """Count a connection closed from our side."""
         self._closed(why).inc()
 
-    def shed(self, why: str) -> None:
+    def not_taken(self, why: str) -> None:
         """Count a request not taken; `why` is a fixed word."""
         self._shed(why).inc()
 

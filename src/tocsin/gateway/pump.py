@@ -23,6 +23,9 @@ _json = msgspec.json.Encoder().encode
 Note = Callable[[], dict[str, object]]
 """Says what became of the response, for the comment before its end."""
 
+Settles = Callable[[], Awaitable[None] | None]
+"""Called once the response is over and before its end goes out: what has to be waited for first."""
+
 Take = Callable[[Sequence[Event]], Awaitable[list[Event]]]
 
 
@@ -33,6 +36,7 @@ class Pump:
         guarded: the response under guard.
         encoder: writes what may be shown.
         note: see `Note`.
+        settles: see `Settles`.
         take: what the guard does with events.
 
     Attributes:
@@ -40,14 +44,17 @@ class Pump:
         outlet: to the client; set before `run`, since its keep-alive asks for the `head` here.
     """
 
-    __slots__ = ("_encode", "_guarded", "_note", "_take", "finished", "outlet")
+    __slots__ = ("_encode", "_guarded", "_note", "_settles", "_take", "finished", "outlet")
 
     outlet: Outlet
 
-    def __init__(self, guarded: Guarded, encoder: Encoder, note: Note, take: Take) -> None:
+    def __init__(
+        self, guarded: Guarded, encoder: Encoder, note: Note, settles: Settles, take: Take
+    ) -> None:
         self._guarded = guarded
         self._encode = encoder.encode
         self._note = note
+        self._settles = settles
         self._take = take
         self.finished = False
 
@@ -106,6 +113,12 @@ class Pump:
                 await self.outlet.write(data)
             return
         first, last = sse.encode(self._frames(events[:-1])), sse.encode(self._frames(events[-1:]))
+        waited_for = self._settles()
+        if waited_for is not None:  # what was cleared before does not wait for the disk
+            if first:
+                await self.outlet.write(first)
+                first = b""
+            await waited_for
         await self.outlet.end(first + comment(self._note()) + last)
 
     def _frames(self, events: Sequence[Event]) -> list[Frame]:

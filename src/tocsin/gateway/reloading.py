@@ -78,6 +78,8 @@ class Reloading:
         weakref.finalize(old, self._later, loop, old.waited_for).atexit = False
         self._meters.reloaded(valid=True)
         self._log.say("reloaded", digest=site.digest, before=old.digest)
+        if site.record != old.record:
+            self._log.say("records_as_before", why="the record changes with the next start")
         if (site.host, site.port) != (old.host, old.port):
             self._log.say("listens_as_before", why="host and port change with the next start")
 

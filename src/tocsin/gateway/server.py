@@ -2,13 +2,15 @@
 
 A process listens once everything is ready. The first order to stop (SIGTERM, SIGINT) closes the
 doors: nothing is accepted, `/readyz` says no, open responses go on until `drain_ms`, then they are
-told to end, and the process goes. The second order ends it at once. SIGHUP reloads.
+told to end, and the process goes. The second order ends it at once. SIGHUP reloads. Where a sync of
+the record fails, the process stops as if it had been ordered to, with a status of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -34,6 +36,9 @@ from tocsin.limits import (
     LISTEN_BACKLOG,
 )
 
+RECORD_FAILED = os.EX_IOERR
+"""Status of a process that ended because it could no longer keep what it answers: 74."""
+
 _SWEEP_S_MAX = 1.0
 _SWEEPS_IN_TIME = 8
 
@@ -47,7 +52,8 @@ def serve(load: Callable[[], Site], make_app: MakeApp, door: Door) -> int:
         door: how the process is reached.
 
     Returns:
-        Exit status: 0 where all open responses ended, 1 where a second order cut them off.
+        Exit status: 0 where all open responses ended, 1 where a second order cut them off,
+        `RECORD_FAILED` where a sync of the record failed.
 
     Raises:
         TocsinError: the configuration is bad, or an address is taken.
@@ -81,6 +87,8 @@ class _Process:
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._dropped = 0
+        self._lost = False  # a sync of the record failed
+        around.standing.leave = self._leave
         self._connections: Connections
 
     # ------------------------------------------------------------------------------------- its life
@@ -159,6 +167,8 @@ class _Process:
         self._connections.cut()
         await self._connections.shutdown(ENDING_MS_MAX / 1_000)
         self._log.say("stopped", cut_off=left)
+        if self._lost:
+            return RECORD_FAILED
         return 1 if left else 0
 
     async def _empty(self, wait_ms: float) -> bool:
@@ -178,6 +188,8 @@ class _Process:
     # ------------------------------------------------------------------------------------ its state
 
     def _not_ready(self) -> str:
+        if self._lost:
+            return "record_failed"
         if self._draining.begun:
             return "draining"
         return "slow" if self._lag.ms > self._door.lag_ms_max else ""
@@ -247,6 +259,11 @@ class _Process:
         if self._stop.is_set():
             self._draining.end()
             self._stop_now.set()
+        self._stop.set()
+
+    def _leave(self) -> None:
+        """Go in order when the record has failed: what is answered from now on is not kept."""
+        self._lost = True
         self._stop.set()
 
     def _orphaned(self, loop: asyncio.AbstractEventLoop, lifeline: int) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from tocsin.guarding.plan import Check, Guard
 from tocsin.stream.events import Api
 from tocsin.verifiers.contract import AsyncVerifier
+from tocsin.verifiers.patterns import Rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,8 @@ class Route:
         fallback: who answers anew.
         approval_ms: how long a person may take.
         conversations: a trajectory is all responses of one conversation, not each of them.
+        sample: share of responses whose raw content is kept.
+        evidence: whether that of responses with alarms is.
     """
 
     name: str
@@ -77,6 +80,8 @@ class Route:
     fallback: Fallback | None = None
     approval_ms: int = 60_000
     conversations: bool = False
+    sample: float = 0.0
+    evidence: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +102,27 @@ class Tenant:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecordPlan:
+    """Where events and receipts are kept. It is in force from the start of a process to its end.
+
+    Args:
+        store: a URL, or the path of a file.
+        keys: the folder of the keys.
+        log: name of the log.
+        redaction: rules for what must not be stored; the built-in ones where None.
+        period_s: how often periods are signed.
+        content_us: how long raw content is kept.
+    """
+
+    store: str = field(repr=False)  # a URL may hold a password
+    keys: Path
+    log: str
+    redaction: tuple[Rule, ...] | None
+    period_s: float
+    content_us: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Site:
     """A configuration, ready for use. A reload makes a new one; open responses keep theirs.
 
@@ -104,7 +130,7 @@ class Site:
         routes: tried in this order.
         tenants: who may ask. Nobody, where there are none and `open_to_all` is False.
         open_to_all: no key is asked for; for a gateway that only this machine reaches.
-        receipts: the folder for receipts; None where they go to the log alone.
+        record: where events and receipts are kept; None where receipts go to the log alone.
         digest: of the configuration, without its secrets.
         host, port: where to listen.
         streams_max: requests under way at once.
@@ -120,7 +146,7 @@ class Site:
     routes: tuple[Route, ...]
     tenants: tuple[Tenant, ...] = ()
     open_to_all: bool = False
-    receipts: Path | None = None
+    record: RecordPlan | None = None
     digest: str = ""
     host: str = "127.0.0.1"
     port: int = 8080

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
@@ -11,6 +12,7 @@ from tocsin.gateway.addresses import host_of, is_loopback
 from tocsin.gateway.building import Built, Policy
 from tocsin.gateway.checks import interventions
 from tocsin.gateway.config import DEMONSTRATION, CheckConfig, PolicyConfig
+from tocsin.gateway.site import RecordPlan
 from tocsin.guarding.plan import Check
 from tocsin.limits import FEED_CHARS, STEP_CHARS_MAX
 from tocsin.model import Hold, Intervention, Mode
@@ -26,6 +28,8 @@ NO_GUARANTEE: Mapping[str, str] = {
 }
 """What is said of checks that carry no promise."""
 
+_DAY_US = 86_400_000_000
+_PASSWORD = re.compile(r"^([a-z]+://[^/@]*:)[^@]*@")
 _TOKEN_CHARS = 7
 """A token of a step definition has at most six letters or digits and the space before them."""
 
@@ -73,6 +77,8 @@ class PolicySummary(msgspec.Struct, frozen=True, kw_only=True):
     hold: Hold
     hold_back_chars: int | None
     passed: tuple[Failure, ...] = msgspec.field(name="pass")
+    sample: float
+    evidence: bool
     checks: tuple[CheckSummary, ...]
     input: tuple[CheckSummary, ...]
     escalate: CheckSummary | None
@@ -92,6 +98,23 @@ class RouteSummary(msgspec.Struct, frozen=True, kw_only=True):
     tenants: tuple[str, ...]
 
 
+class RecordSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """Where events and receipts are kept; a password in the URL of the store is left out.
+
+    Args:
+        log: name of the log that receipts are in.
+        content_days: how long raw content is kept.
+        rules: whether what is masked is found by the built-in rules or by the user's own.
+    """
+
+    store: str
+    keys: str
+    log: str
+    period_s: float
+    content_days: float
+    rules: Literal["built_in", "own"]
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """A whole configuration, without a secret in it."""
 
@@ -99,7 +122,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     port: int
     open_to_all: bool
-    receipts: str | None
+    record: RecordSummary | None
     routes: tuple[RouteSummary, ...]
     policies: tuple[PolicySummary, ...]
     warnings: tuple[str, ...]
@@ -113,7 +136,7 @@ def summary(made: Built) -> Summary:
         host=site.host,
         port=site.port,
         open_to_all=site.open_to_all,
-        receipts=None if site.receipts is None else str(site.receipts),
+        record=_record(site.record),
         routes=tuple(
             RouteSummary(
                 name=r.name,
@@ -133,6 +156,19 @@ def summary(made: Built) -> Summary:
     )
 
 
+def _record(plan: RecordPlan | None) -> RecordSummary | None:
+    if plan is None:
+        return None
+    return RecordSummary(
+        store=_PASSWORD.sub(r"\1***@", plan.store),
+        keys=str(plan.keys),
+        log=plan.log,
+        period_s=plan.period_s,
+        content_days=plan.content_us / _DAY_US,
+        rules="built_in" if plan.redaction is None else "own",
+    )
+
+
 def _policy(name: str, policy: Policy) -> PolicySummary:
     guard = policy.guard
     checks = tuple(_check(check) for check in guard.checks)
@@ -143,6 +179,8 @@ def _policy(name: str, policy: Policy) -> PolicySummary:
         hold=guard.hold,
         hold_back_chars=_held(guard.hold, guard.hold_chars, checks),
         passed=tuple(sorted(guard.passed)),
+        sample=policy.config.sample,
+        evidence=policy.config.evidence,
         checks=checks,
         input=() if policy.input is None else tuple(_check(c) for c in policy.input.checks),
         escalate=None if policy.stronger is None else _check(policy.stronger),
@@ -218,7 +256,7 @@ def step_chars(steps: StepDefinition) -> int | None:
 
 def warnings(made: Built) -> list[str]:
     """Say what works, and may not be what was meant."""
-    found = [*_of_upstreams(made), *_of_routes(made)]
+    found = [*_of_upstreams(made), *_of_routes(made), *_of_record(made)]
     for name, policy in made.policies.items():
         found += [f"policies.{name}: {said}" for said in _of_policy(policy)]
     return found
@@ -256,6 +294,12 @@ def _of_routes(made: Built) -> Iterator[str]:
     used = {route.guard.name for route in routes}
     for name in made.policies.keys() - used:
         yield f"policies.{name}: no route is under it"
+
+
+def _of_record(made: Built) -> Iterator[str]:
+    for name, policy in made.policies.items():
+        if policy.config.sample == 1.0:
+            yield f"policies.{name}: sample 1: the raw content of every response is kept"
 
 
 def _of_policy(policy: Policy) -> Iterator[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from tocsin.gateway.books import RecordFailure
 from tocsin.gateway.draining import Draining
 from tocsin.gateway.log import Log
 from tocsin.gateway.meters import Meters, NoMeters
@@ -27,6 +28,19 @@ class Live:
         self.site = site
 
 
+@dataclass
+class Standing:
+    """How the record is, as the process hears of it from the data path.
+
+    Attributes:
+        failure: why nothing can be recorded; None where it can, or where there is no record.
+        leave: called once where the process has to end: what it would record is not kept.
+    """
+
+    failure: RecordFailure | None = None
+    leave: Callable[[], None] = lambda: None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
     """Given to `make_app`, once for each process.
@@ -36,12 +50,14 @@ class Surroundings:
         meters: what is counted.
         log: lines of JSON.
         draining: the order to stop.
+        standing: how the record is.
     """
 
     live: Live
     meters: Meters = field(default_factory=NoMeters)
     log: Log = field(default_factory=Log)
     draining: Draining = field(default_factory=Draining)
+    standing: Standing = field(default_factory=Standing)
 
 
 MakeApp = Callable[[Surroundings], web.Application]

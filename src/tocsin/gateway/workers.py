@@ -2,7 +2,8 @@
 
 The supervisor is small on purpose: it has no event loop, no threads and no configuration in memory,
 so that a worker can be forked from it at any time. It keeps the port, counts nothing and answers
-nobody. A worker that dies takes its own streams along, and nobody else's.
+nobody. A worker that dies takes its own streams along, and nobody else's. One that says that the
+record has failed is not started again: the others are stopped too, and the status says why.
 """
 
 from __future__ import annotations
@@ -212,11 +213,21 @@ class Supervisor:
         self._died(pid)
         if self._stopping:
             unbegun = not was_ready and status == -signal.SIGTERM
+            if status == os.EX_IOERR:
+                self._status = status
             self._status = self._status or int(status != 0 and not unbegun)
             return
         if not was_ready and not self._told:
             # What fails before it ever worked will not get better by trying.
             self._status = status if status > 0 else 1
+            self._stopping = 1
+            self._kill_s = time.monotonic() + self._stop_ms / 1_000
+            self._send(signal.SIGTERM)
+            return
+        if status == os.EX_IOERR:
+            # The disk under the record failed, and all write to the same one: somebody has to look.
+            self._said("record_failed", pid=pid, status=status)
+            self._status = status
             self._stopping = 1
             self._kill_s = time.monotonic() + self._stop_ms / 1_000
             self._send(signal.SIGTERM)

@@ -8,14 +8,27 @@ Tool calls, and what ends a choice, wait until the whole response is cleared.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from tocsin.guarding.receipt import ChannelRecord
 from tocsin.guarding.running import Running
 from tocsin.model import Channel, Hold
-from tocsin.stream.events import Began, Blocked, Done, Event, Opened, Sealed, Spent, Stopped, Wrote
+from tocsin.stream.events import (
+    NO_FIELDS,
+    Began,
+    Blocked,
+    Done,
+    Event,
+    Opened,
+    Sealed,
+    Spent,
+    Stopped,
+    Wrote,
+)
 from tocsin.stream.window import Window
 
 EVERYTHING = 2**62
@@ -60,6 +73,7 @@ class ChannelWindow(Window):
         read = {r.index for r in readers}
         self.cleared = [0 if i in read else EVERYTHING for i in range(checks)]
         self.parts: list[str] = []  # all of it, where an appeal may need it
+        self.begins: Mapping[str, Any] = NO_FIELDS  # of a tool call: its name and id
 
     def lose(self, reader: Running) -> None:
         """A check reads it no more."""
@@ -67,8 +81,8 @@ class ChannelWindow(Window):
             self.readers.remove(reader)
             self.cleared[reader.index] = EVERYTHING
 
-    def record(self) -> ChannelRecord:
-        """Say what became of it."""
+    def record(self, salt: bytes = b"") -> ChannelRecord:
+        """Say what became of it; under a salt, also what was withheld."""
         return ChannelRecord(
             kind=self.channel.kind,
             choice=self.channel.choice,
@@ -79,6 +93,8 @@ class ChannelWindow(Window):
             masked=self.masked,
             shown=self.shown,
             shown_sha256=self.digest,
+            withheld=self.withheld,
+            withheld_sha256=self.withheld_digest(salt) if salt else None,
         )
 
 
@@ -132,6 +148,14 @@ class Outlet:
         if isinstance(event, Spent) and isinstance(last, Spent):
             self._endings.pop()
         self._endings.append(event)
+
+    @property
+    def spent(self) -> Mapping[str, Any]:
+        """Tokens, as the upstream counted them last."""
+        for ending in reversed(self._endings):
+            if isinstance(ending, Spent):
+                return ending.fields
+        return NO_FIELDS
 
     def let_go(self, out: list[Event]) -> None:
         """Hold back no more."""

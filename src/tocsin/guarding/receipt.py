@@ -5,6 +5,8 @@ A receipt holds numbers, names and hashes, never the text.
 
 from __future__ import annotations
 
+import hmac
+
 import msgspec
 
 from tocsin.model import (
@@ -129,6 +131,24 @@ class FailureRecord(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
+def salt_of(key: bytes, tenant: str, receipt: str) -> bytes:
+    """Make the salt for what a receipt says of withheld text.
+
+    A salt inside the receipt would let anybody guess short texts, a telephone number say. This one
+    is known to who holds the key, and can be shown for one receipt without giving away the others.
+
+    Args:
+        key: secret, 32 bytes.
+        tenant, receipt: whose, and its id.
+
+    Example:
+        >>> salt_of(bytes(32), "acme", "r_1").hex()[:16]
+        '20aab800a9b58879'
+    """
+    said = f"{len(tenant)}:{tenant}{receipt}".encode("utf-8", "surrogatepass")
+    return hmac.digest(key, b"tocsin.withheld/1\0" + said, "sha256")
+
+
 class ChannelRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One channel, in characters of its raw text.
 
@@ -139,6 +159,9 @@ class ChannelRecord(msgspec.Struct, frozen=True, kw_only=True):
         masked: of those, what stands behind a marker.
         shown: characters that the reader got, markers included, and the text of ``replace`` not.
         shown_sha256: hash of those, in UTF-8.
+        withheld: characters that the reader never got: behind markers, and what was not let out.
+        withheld_sha256: HMAC-SHA256, under a salt that is not in the receipt, of the SHA-256 of
+            those in UTF-8, what is behind markers first; None where there are none, or no salt.
     """
 
     kind: ChannelKind
@@ -150,6 +173,8 @@ class ChannelRecord(msgspec.Struct, frozen=True, kw_only=True):
     masked: int
     shown: int
     shown_sha256: str
+    withheld: int = 0
+    withheld_sha256: str | None = None
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):

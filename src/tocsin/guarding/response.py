@@ -37,7 +37,18 @@ from tocsin.model import (
 )
 from tocsin.monitor.states import ALARM_STATES
 from tocsin.policy.failures import FROM_BROKEN, FROM_UNKNOWN, Failure, respond
-from tocsin.stream.events import Began, Broken, Done, Event, Opened, Sealed, Spent, Stopped, Wrote
+from tocsin.stream.events import (
+    NO_FIELDS,
+    Began,
+    Broken,
+    Done,
+    Event,
+    Opened,
+    Sealed,
+    Spent,
+    Stopped,
+    Wrote,
+)
 
 Batch = list[tuple[Running, list[Outcome]]]
 """What checks said about one cell, in the order of the checks."""
@@ -190,6 +201,8 @@ class Guarded:
         window = self._window(event.channel, out)
         if window is None:
             return
+        if window.whole and isinstance(event, Began):
+            window.begins = event.fields
         if isinstance(event, Sealed) and event.channel.kind in {"tool_arguments", "reasoning"}:
             await self._end(window, "tool_call" if window.whole else "turn", out)
         window.lane.append(event)
@@ -622,8 +635,8 @@ class Guarded:
             failure=self._ledger.stopped_by,
         )
 
-    def receipt(self, who: Who) -> Receipt:
-        """Say all of it."""
+    def receipt(self, who: Who, salt: bytes = b"") -> Receipt:
+        """Say all of it; under a salt, also what was withheld, see `ChannelRecord`."""
         ledger = self._ledger
         return Receipt(
             who=who,
@@ -634,7 +647,7 @@ class Guarded:
             alarms=tuple(ledger.alarms),
             alarms_more=ledger.alarm_count - len(ledger.alarms),
             failures=tuple(ledger.failures),
-            channels=tuple(window.record() for window in self._windows.values()),
+            channels=tuple(window.record(salt) for window in self._windows.values()),
         )
 
     @property
@@ -646,3 +659,23 @@ class Guarded:
     def failures(self) -> tuple[FailureRecord, ...]:
         """What failed on the way."""
         return tuple(self._ledger.failures)
+
+    @property
+    def running(self) -> Sequence[Running]:
+        """The checks at work, in the order of the policy."""
+        return self._running
+
+    @property
+    def head(self) -> Mapping[str, Any]:
+        """What the upstream said of itself where the response began: its model, an id."""
+        return self._outlet.head.fields if self._outlet.head is not None else NO_FIELDS
+
+    @property
+    def spent(self) -> Mapping[str, Any]:
+        """Tokens, as the upstream counted them last; nothing where it has not."""
+        return self._outlet.spent
+
+    @property
+    def tools(self) -> tuple[ChannelWindow, ...]:
+        """The tool calls that the generator wrote, let out or not."""
+        return tuple(window for window in self._windows.values() if window.whole)

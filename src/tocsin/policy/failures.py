@@ -35,7 +35,8 @@ Failure = Literal[
     "upstream_garbage",
     "upstream_encoded",
     "upstream_too_long",
-    "receipt_unwritten",
+    "record_unavailable",
+    "record_failed",
     "config_invalid",
     "overloaded",
     "stopping",
@@ -77,7 +78,8 @@ MEANING: Mapping[Failure, str] = {
     "upstream_garbage": "the upstream sent what its API does not allow",
     "upstream_encoded": "the upstream compressed although it was asked not to",
     "upstream_too_long": "the upstream sent a line, an event or a body beyond the limit",
-    "receipt_unwritten": "an alarm's receipt could not be written",
+    "record_unavailable": "the record takes nothing now: it is busy, full, away or too slow",
+    "record_failed": "a sync of the record failed: what it holds is not known any more",
     "config_invalid": "the configuration on disk was bad when it was reloaded",
     "overloaded": "the gateway is at its limit of open streams, or too slow",
     "stopping": "the gateway was told to stop, and the time for open responses is over",
@@ -111,10 +113,14 @@ FAILURES: tuple[Failure, ...] = tuple(MEANING)
 PHASES: tuple[Phase, ...] = ("before_first_byte", "mid_stream", "after_end")
 MODES: tuple[Mode, ...] = ("enforce", "observe")
 
-MAY_PASS: frozenset[Failure] = frozenset(
+CHECKS_FAIL: frozenset[Failure] = frozenset(
     f for f in FAILURES if f.startswith("verifier_") or f in {"monitor_failed", "appeal_unanswered"}
 )
-"""Failures that a policy may let pass, by name: a check fails, and there is text to show."""
+"""Failures of a check, where there is text to show."""
+
+MAY_PASS: frozenset[Failure] = CHECKS_FAIL | {"record_unavailable"}
+"""Failures that a policy may let pass, by name. Nothing is let pass that nobody will remember:
+after a failed sync the process ends."""
 
 Row = tuple[Response, Response, Response]
 
@@ -132,17 +138,20 @@ _BEFORE_ONLY: dict[Mode, Row] = {
     "enforce": ("refuse", "none", "none"),
     "observe": ("refuse", "none", "none"),
 }
+# What was begun is ended as it would be, and what it leaves behind is told in the log alone.
+_RECORD: dict[Mode, Row] = {
+    "enforce": ("refuse", "report", "report"),
+    "observe": ("report", "report", "report"),
+}
 _ROWS: dict[Failure, dict[Mode, Row]] = {
-    **{f: _CHECKS for f in FAILURES if f in MAY_PASS},
+    **dict.fromkeys(CHECKS_FAIL, _CHECKS),
     **{f: _UPSTREAM for f in FAILURES if f.startswith("upstream_")},
     # Memory is limited in both modes; a shadow that is over its limit must not cost the reader
     # anything, so it lets go of the text instead.
     "hold_overflow": {"enforce": ("refuse", "stop", "none"), "observe": ("pass", "pass", "none")},
     "stopping": _UPSTREAM,
-    "receipt_unwritten": {
-        "enforce": ("report", "report", "report"),
-        "observe": ("report", "report", "report"),
-    },
+    "record_unavailable": _RECORD,
+    "record_failed": _RECORD,
     "config_invalid": {
         "enforce": ("keep_last", "keep_last", "keep_last"),
         "observe": ("keep_last", "keep_last", "keep_last"),

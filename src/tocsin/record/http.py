@@ -7,7 +7,7 @@ import secrets
 import time
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -34,23 +34,39 @@ from tocsin.limits import (
 from tocsin.record import otlp
 from tocsin.record.ingest import BatchFlaw, Outcome, bounded, ingest, read_batch, read_one, sent_id
 from tocsin.record.recorder import Recorder
-from tocsin.store.access import ACTIONS, Action, Principal
+from tocsin.record.whole import Whole
 from tocsin.store.append import Append
 from tocsin.store.reading import Stored
+from tocsin.store.roles import ACTIONS, Action, Principal
 from tocsin.store.scope import Scope
+from tocsin.store.store import Store
 
 SOURCE = "tocsin/http"
 PROOF = "text/plain"
 
 _JSON = "application/json"
 _ANY_JSON = frozenset({_JSON, SINGLE, BATCH})
+_GZIP = b"\x1f\x8b"
 _STATUS = {"accepted": 201, "duplicate": 200, "rejected": 400}
+NEEDS: Mapping[str, Action] = {
+    "review.outcome": "review.write",
+    "control.changed": "control.change",
+}
+"""Kinds that take more than `record.write` to be sent: what they say is acted on."""
+
 R = TypeVar("R")
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
 _encode = msgspec.json.Encoder().encode
 
 
-class Reading(Protocol):
+class Tracing(Protocol):
+    """What gives the events of a chain; see `tocsin.record.whole.Whole`."""
+
+    def trace(self, scope: Scope, any_id: str) -> list[Stored]:
+        """Read all events that are linked with an id."""
+
+
+class Reading(Tracing, Protocol):
     """What is read of the store; see `tocsin.store.Store`."""
 
     def proof(self, scope: Scope, entry_id: str) -> str:
@@ -58,9 +74,6 @@ class Reading(Protocol):
 
     def receipt(self, scope: Scope, entry_id: str) -> Any:
         """Read a receipt, None where there is none."""
-
-    def trace(self, scope: Scope, any_id: str) -> list[Stored]:
-        """Read all events that are linked with an id."""
 
 
 class _Refused(Exception):  # noqa: N818 - it carries an answer
@@ -91,10 +104,12 @@ def routes(
     Args:
         recorder: of this process.
         principal: says whose a request is, by its key; None where no key is known.
-        store: is read from, in threads.
+        store: is read from, in threads; closed hours too, where it is a `Store`.
         clock_us: microseconds since 1970.
     """
-    doors = _Doors(recorder, principal, store, clock_us)
+    doors = _Doors(
+        recorder, principal, store, Whole(store) if isinstance(store, Store) else store, clock_us
+    )
     return [
         web.post("/v1/events", _answers(doors.events)),
         web.post("/v1/traces", _answers(doors.traces)),
@@ -121,11 +136,13 @@ class _Doors:
         recorder: Recorder,
         principal: Callable[[web.Request], Principal | None],
         store: Reading,
+        whole: Tracing,
         clock_us: Callable[[], int],
     ) -> None:
         self._recorder = recorder
         self._principal = principal
         self._store = store
+        self._whole = whole
         self._clock_us = clock_us
         self._under_way: Counter[str] = Counter()
         self._reads = asyncio.Semaphore(RECORD_READS_MAX)
@@ -141,7 +158,7 @@ class _Doors:
             read = await _aside(await _body(request), self._read_events)
             if isinstance(read, BatchFlaw):
                 raise _Refused(413 if read.too_large else 400, read.message)
-            return _verdicts(await self._ingest(who.tenant, *read))
+            return _verdicts(await self._ingest(who, *read))
 
     async def traces(self, request: web.Request) -> web.Response:
         """Answer ``POST /v1/traces``."""
@@ -153,7 +170,7 @@ class _Doors:
         with _Place(self._under_way, who.tenant):
             reads = self._read_protobuf if protobuf else self._read_json
             batch, spans = await _aside(await _body(request), reads)
-            rejected, message = await self._spans(who.tenant, batch, spans)
+            rejected, message = await self._spans(who, batch, spans)
         make = otlp.answer_protobuf if protobuf else otlp.answer_json
         return web.Response(body=make(rejected, message), content_type=kind)
 
@@ -193,24 +210,25 @@ class _Doors:
         return batch, numbers
 
     async def _spans(
-        self, tenant: str, batch: list[Event | Flaw], numbers: list[int]
+        self, who: Principal, batch: list[Event | Flaw], numbers: list[int]
     ) -> tuple[int, str]:
         """Commit the events of spans; how many spans were rejected, and why the first was."""
         rejected: set[int] = set()
         message = ""
         for start in range(0, len(batch), EVENTS_BATCH_MAX):
             part = batch[start : start + EVENTS_BATCH_MAX]
-            for outcome in await self._ingest(tenant, part, [None] * len(part)):
+            for outcome in await self._ingest(who, part, [None] * len(part)):
                 if outcome.verdict == "rejected":
                     rejected.add(numbers[start + outcome.index])
                     message = message or outcome.reason
         return len(rejected), message
 
     async def _ingest(
-        self, tenant: str, batch: list[Event | Flaw], ids: Sequence[str | None]
+        self, who: Principal, batch: list[Event | Flaw], ids: Sequence[str | None]
     ) -> list[Outcome]:
         try:
-            return await ingest(self._recorder, tenant, batch, ids)
+            permitted = [_permitted(who, event) for event in batch]
+            return await ingest(self._recorder, who.tenant, permitted, ids)
         except (StoreBusy, StoreFull):
             raise _Refused(503, "the record takes nothing now; try again", retry=True) from None
         except StoreError:
@@ -234,7 +252,7 @@ class _Doors:
     async def trace(self, request: web.Request) -> web.Response:
         """Answer ``GET /v1/traces/{id}``."""
         who, wanted = self._asked(request, "traces")
-        found = await self._read(self._store.trace, Scope(who.tenant), wanted)
+        found = await self._read(self._whole.trace, Scope(who.tenant), wanted)
         if not found:
             raise _Refused(404, "nothing is linked with this id")
         self._accessed(who, "record.read", f"traces/{wanted}", allowed=True)
@@ -275,6 +293,13 @@ class _Doors:
             body=body,
         )
         self._recorder.note(Append(tenant=who.tenant, events=(event,)))
+
+
+def _permitted(who: Principal, event: Event | Flaw) -> Event | Flaw:
+    needs = NEEDS.get(event.kind) if isinstance(event, Event) else None
+    if needs is None or who.may(needs):
+        return event
+    return Flaw(f"this key may not {ACTIONS[needs]}")
 
 
 def branches(found: Sequence[Stored]) -> list[dict[str, Any]]:
@@ -346,7 +371,8 @@ async def _body(request: web.Request) -> bytes:
     except web.RequestPayloadError:
         raise _Refused(400, "the body cannot be read") from None
     body = b"".join(parts)
-    if packing != "gzip":
+    # A server may have unpacked it already; neither JSON nor protobuf begins as gzip does.
+    if not body.startswith(_GZIP):
         return body
     unpacked = await asyncio.to_thread(unpack, body, EVENTS_BYTES_MAX)
     if unpacked is None:

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,7 +29,7 @@ from tocsin.limits import (
     RECORD_EVENTS_WAITING_MAX,
     RECORD_PERIOD_S,
     RECORD_PROBE_MS,
-    RECORD_REDACT_SLICE,
+    RECORD_REDACT_MS,
     RECORD_SLOW_MS,
     RECORD_WAITING_MAX,
 )
@@ -184,6 +184,7 @@ class Recorder:
         self._touched: set[str] = set()
         self._refused_for: str | None = None
         self._idle = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.failed = asyncio.Event()
         """Set once a sync has failed: the process has to stop."""
@@ -238,12 +239,17 @@ class Recorder:
             StoreBusy, StoreFailed: it was not taken although it holds entries, which are never
                 shed.
         """
-        redacted = self._redact_slice(append, range(len(append.events)), [], [])
+        redactor = self._redactors(append.tenant)
+        kept: list[Event] = []
+        dropped: list[int] = []
+        for position, event in enumerate(append.events):
+            self._clean(redactor, append.tenant, position, event, kept, dropped)
+        redacted = _redacted(append, redactor, kept, dropped)
         if _empty(redacted.append):
             return False
         try:
             self._submit(redacted.append, None)
-        except (StoreBusy, StoreFailed):
+        except StoreError:
             if append.entries:
                 self._meters.lost(len(append.entries))
                 raise
@@ -253,15 +259,16 @@ class Recorder:
 
     async def redact(self, append: Append) -> Redacted:
         """Clean the events of an append, with pauses for other work where there are many."""
+        redactor = self._redactors(append.tenant)
         kept: list[Event] = []
         dropped: list[int] = []
-        first = range(min(RECORD_REDACT_SLICE, len(append.events)))
-        redacted = self._redact_slice(append, first, kept, dropped)
-        for start in range(RECORD_REDACT_SLICE, len(append.events), RECORD_REDACT_SLICE):
-            await asyncio.sleep(0)
-            positions = range(start, min(start + RECORD_REDACT_SLICE, len(append.events)))
-            redacted = self._redact_slice(append, positions, kept, dropped)
-        return redacted
+        until = time.monotonic() + RECORD_REDACT_MS / 1_000
+        for position, event in enumerate(append.events):
+            self._clean(redactor, append.tenant, position, event, kept, dropped)
+            if time.monotonic() > until:
+                await asyncio.sleep(0)
+                until = time.monotonic() + RECORD_REDACT_MS / 1_000
+        return _redacted(append, redactor, kept, dropped)
 
     async def commit(self, redacted: Redacted) -> Committed:
         """Commit what `redact` gave; returns and raises as `record` does."""
@@ -271,29 +278,25 @@ class Recorder:
         waiter: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
         try:
             self._submit(append, waiter)
-        except (StoreBusy, StoreFailed):
+        except StoreError:
             self._meters.lost(len(append.entries))
             raise
         return await waiter
 
-    def _redact_slice(
-        self, append: Append, positions: Iterable[int], kept: list[Event], dropped: list[int]
-    ) -> Redacted:
-        redactor = self._redactors(append.tenant)
-        for position in positions:
-            try:
-                kept.append(redactor.event(append.events[position]))
-            except Exception:  # noqa: BLE001 - whatever fails there, nothing unredacted is stored
-                dropped.append(position)
-                self._shed(append.tenant, 0, 1)
-        contents = tuple(
-            content
-            if content.subject == content.request
-            else msgspec.structs.replace(content, subject=redactor.person(content.subject))
-            for content in append.contents
-        )
-        made = msgspec.structs.replace(append, events=tuple(kept), contents=contents)
-        return Redacted(made, tuple(dropped))
+    def _clean(
+        self,
+        redactor: Redacting,
+        tenant: str,
+        position: int,
+        event: Event,
+        kept: list[Event],
+        dropped: list[int],
+    ) -> None:
+        try:
+            kept.append(redactor.event(event))
+        except Exception:  # noqa: BLE001 - whatever fails there, nothing unredacted is stored
+            dropped.append(position)
+            self._shed(tenant, 0, 1)
 
     # ----------------------------------------------------------------------------- towards the disk
 
@@ -310,7 +313,7 @@ class Recorder:
             append, chars = msgspec.structs.replace(append, contents=()), 0
         try:
             future = self._writer.submit(append)
-        except StoreBusy:
+        except (StoreBusy, StoreFull):
             self._refused_for = append.tenant
             raise
         except StoreError as error:
@@ -320,8 +323,6 @@ class Recorder:
         self._waiting[token] = _Waiting(append, time.monotonic(), waiter, chars)
         self._events += len(append.events)
         self._chars += chars
-        if append.events:
-            self._touched.add(append.tenant)
         loop = asyncio.get_running_loop()
         future.add_done_callback(lambda done: _soon(loop, self._done, token, done))
 
@@ -336,6 +337,8 @@ class Recorder:
         if error is None:
             took_ms = (time.monotonic() - waiting.since) * 1_000
             self._refused_for = None
+            if append.events:
+                self._touched.add(append.tenant)
             self._meters.recorded(len(append.events), len(append.entries), took_ms)
             if waiting.waiter is not None and not waiting.waiter.done():
                 waiting.waiter.set_result(future.result())
@@ -380,7 +383,7 @@ class Recorder:
             waiter: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
             try:
                 self._submit(Append(tenant=tenant, events=(event,)), waiter)
-            except (StoreBusy, StoreFailed):
+            except StoreError:
                 return
             sheds.told = False
             waiter.add_done_callback(partial(self._told, tenant, told))
@@ -412,23 +415,24 @@ class Recorder:
 
     async def start(self) -> None:
         """Begin to sign periods and to tell what was shed."""
+        self._stopping.clear()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._tick()), loop.create_task(self._period_tick())]
 
     async def close(self) -> None:
         """Tell what was shed, sign the last periods and wait for the disk, but not for ever."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        self._stopping.set()
         try:
             async with asyncio.timeout(self._bounds.close_ms / 1_000):
+                # A period that is being signed is not cut off: its thread would go on alone.
+                await asyncio.gather(*self._tasks)
                 await self._drained()
                 self._tell()
                 await self._drained()
                 await self._sign_periods()
         except TimeoutError:
-            pass
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
         self._meters.record_state(self.state)
 
     async def _drained(self) -> None:
@@ -437,15 +441,22 @@ class Recorder:
             await self._idle.wait()
 
     async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(self._bounds.probe_ms / 1_000)
+        while not await self._stopped(self._bounds.probe_ms / 1_000):
             self._tell()
             self._meters.record_state(self.state)
 
     async def _period_tick(self) -> None:
-        while True:
-            await asyncio.sleep(self._bounds.period_s)
+        while not await self._stopped(self._bounds.period_s):
             await self._sign_periods()
+
+    async def _stopped(self, within_s: float) -> bool:
+        """Wait so long, or until the end has begun; whether it has."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._stopping.wait()
+        except TimeoutError:
+            return False
+        return True
 
 
 def _soon(
@@ -460,6 +471,19 @@ def _soon(
             loop.call_soon_threadsafe(call, token, done)
         except RuntimeError:  # closed between the two lines
             return
+
+
+def _redacted(
+    append: Append, redactor: Redacting, kept: list[Event], dropped: list[int]
+) -> Redacted:
+    contents = tuple(
+        content
+        if content.subject == content.request
+        else msgspec.structs.replace(content, subject=redactor.person(content.subject))
+        for content in append.contents
+    )
+    made = msgspec.structs.replace(append, events=tuple(kept), contents=contents)
+    return Redacted(made, tuple(dropped))
 
 
 def _empty(append: Append) -> bool:

@@ -341,6 +341,17 @@ class Access:
             raise ContentGone(f"there is no content {content[:64]!r}: unknown, expired or erased")
         return opened
 
+    def contents(
+        self, by: Principal, *, request: str | None = None, subject: str | None = None
+    ) -> list[vault.Kept]:
+        """List what raw content there is, without opening any.
+
+        Raises:
+            AccessDenied: `by` may not read the record.
+        """
+        with self._looking(by, "record.read") as connection:
+            return vault.kept(connection, by.tenant, request=request, subject=subject)
+
     def erase(self, by: Principal, *, subject: str | None, reason: str) -> Erasure:
         """Erase raw content for good, by destroying the keys under which it lies.
 

@@ -7,6 +7,7 @@ nothing, so an append whose outcome nobody knows may be given again.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
 
     from tocsin.store.keys import Keys
 
-Row = dict[str, Any]
+Row = tuple[Any, ...]
+"""The values of a table's columns, in their order."""
 
-_IDS_AT_ONCE = 1_000
-"""Ids that one query asks for; drivers and servers have limits on parameters."""
+_ID, _HASH = 0, 9
+"""Where they stand in a prepared row of `events`, which lacks tenant and sequence number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def prepare(append: Append, keys: Keys | None) -> Prepared | Rejected:
             origin_of(keys.signer.name, append.tenant)
         return Prepared(
             tenant=append.tenant,
-            rows=tuple(_row(append.tenant, event) for event in append.events),
+            rows=tuple(_row(event) for event in append.events),
             leaves=tuple(_leaf(append.tenant, entry) for entry in append.entries),
             contents=append.contents,
         )
@@ -122,26 +124,24 @@ def indexed(value: str | None) -> str | None:
     return value[:STORE_ID_CHARS_MAX].replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def _row(tenant: str, event: Event) -> Row:
+def _row(event: Event) -> Row:
     body = encode(event)
     if len(body) > STORE_EVENT_BYTES_MAX:
         raise InputError(f"event {event.id} has {len(body)} bytes: at most {STORE_EVENT_BYTES_MAX}")
     links, segment = event.links, event.segment
-    return {
-        "tenant": tenant,
-        "seq": 0,
-        "id": event.id,
-        "time_us": event.time_us,
-        "kind": event.kind,
-        "route": indexed(segment.route),
-        "model": indexed(segment.model),
-        "request": indexed(links.request),
-        "call": indexed(links.call),
-        "session": indexed(links.session),
-        "user": indexed(links.user),
-        "hash": event_hash(body),
-        "body": body,
-    }
+    return (
+        event.id,
+        event.time_us,
+        event.kind,
+        indexed(segment.route),
+        indexed(segment.model),
+        indexed(links.request),
+        indexed(links.call),
+        indexed(links.session),
+        indexed(links.user),
+        event_hash(body),
+        body,
+    )
 
 
 def _leaf(tenant: str, entry: Entry) -> Leaf:
@@ -187,23 +187,31 @@ class _Log:
 
     def look_up(self, given: Sequence[Prepared]) -> None:
         """Ask which of the ids are there already."""
-        c, e, n, s = self._connection, t.events.c, t.entries.c, t.contents.c
-        ids = [row["id"] for p in given for row in p.rows]
-        for part in _parts(ids):
-            asked = sa.select(e.id, e.hash).where(e.tenant == self.tenant, e.id.in_(part))
-            self._known.events.update((r.id, bytes(r.hash)) for r in c.execute(asked))
+        known = self._known
+        ids = [row[_ID] for p in given for row in p.rows]
+        known.events.update((name, bytes(digest)) for name, digest in self._of("events", ids))
         ids = [leaf.entry.id for p in given for leaf in p.leaves]
-        for part in _parts(ids):
-            found = sa.select(n.kind, n.id, n.entry).where(n.tenant == self.tenant, n.id.in_(part))
-            self._known.entries.update(((r.kind, r.id), bytes(r.entry)) for r in c.execute(found))
+        known.entries.update(
+            ((kind, name), bytes(raw)) for kind, name, raw in self._of("entries", ids)
+        )
         ids = [content.id for p in given for content in p.contents]
-        for part in _parts(ids):
-            kept = sa.select(s.id).where(s.tenant == self.tenant, s.id.in_(part))
-            self._known.contents.update(r.id for r in c.execute(kept))
+        known.contents.update(name for (name,) in self._of("contents", ids))
+
+    def _of(self, table: str, ids: Sequence[str]) -> Iterable[Any]:
+        """Read what a table holds under some ids, by one statement for any number of them."""
+        if not ids:
+            return ()
+        if self._connection.dialect.name == "sqlite":
+            asked = f"{_KNOWN[table]} WHERE tenant = ? AND {_IN_SQLITE}"
+            values: Any = msgspec.json.encode(ids).decode()
+        else:
+            asked = f"{_KNOWN[table]} WHERE tenant = %s AND id = ANY(%s)"
+            values = list(ids)
+        return self._connection.exec_driver_sql(asked, (self.tenant, values))
 
     def take(self, given: Prepared) -> Committed | Rejected:
         """Add one append, or nothing of it."""
-        last = self._seq + len({r["id"] for r in given.rows} - self._known.events.keys())
+        last = self._seq + len({row[_ID] for row in given.rows} - self._known.events.keys())
         try:
             self._check_periods(given.leaves, last)
             duplicates = self._seal(given.contents)
@@ -212,12 +220,12 @@ class _Log:
         differing: list[str] = []
         first = self._seq + 1
         for row in given.rows:
-            known = self._known.events.get(row["id"])
+            known = self._known.events.get(row[_ID])
             if known is None:
                 self._add_event(row)
             else:
-                duplicates.append(row["id"])
-                differing += [row["id"]] if known != row["hash"] else []
+                duplicates.append(row[_ID])
+                differing += [row[_ID]] if known != row[_HASH] else []
         for leaf in given.leaves:
             stored = self._known.entries.get((leaf.entry.kind, leaf.entry.id))
             if stored is None:
@@ -245,16 +253,10 @@ class _Log:
         signer, top = self._keys.signer, self._tree.root()
         origin = origin_of(signer.name, self.tenant)
         note = sign_checkpoint(Checkpoint(origin, self._tree.size, top), signer)
-        self.checkpoints.append({
-            "tenant": self.tenant,
-            "size": self._tree.size,
-            "root": top,
-            "note": note,
-            "made_us": self._now_us,
-        })  # fmt: skip
+        self.checkpoints.append((self.tenant, self._tree.size, top, note, self._now_us))
         return note
 
-    def head_row(self) -> Row:
+    def head_row(self) -> dict[str, Any]:
         """Give the head as it is to be."""
         return {
             "of": self.tenant,
@@ -267,25 +269,25 @@ class _Log:
 
     def _add_event(self, row: Row) -> None:
         self._seq += 1
-        self._known.events[row["id"]] = row["hash"]
-        self.events.append({**row, "seq": self._seq})
+        self._known.events[row[_ID]] = row[_HASH]
+        self.events.append((self.tenant, self._seq, *row))
         self.changed = True
 
     def _add_entry(self, leaf: Leaf) -> None:
         raw = leaf.at(self._seq)
         self._known.entries[leaf.entry.kind, leaf.entry.id] = raw
-        self.entries.append({
-            "tenant": self.tenant,
-            "index": self._tree.size,
-            "kind": leaf.entry.kind,
-            "id": leaf.entry.id,
-            "seq": self._seq,
-            "made_us": self._now_us,
-            "entry": raw,
-        })  # fmt: skip
+        self.entries.append((
+            self.tenant,
+            self._tree.size,
+            leaf.entry.kind,
+            leaf.entry.id,
+            self._seq,
+            self._now_us,
+            raw,
+        ))  # fmt: skip
         self.nodes += (
-            {"tenant": self.tenant, "level": n.level, "index": n.index, "hash": n.hash}
-            for n in self._tree.append(leaf_hash(raw))
+            (self.tenant, node.level, node.index, node.hash)
+            for node in self._tree.append(leaf_hash(raw))
         )
         if leaf.period is not None:
             self._period = leaf.period.last
@@ -323,15 +325,13 @@ def seal(
     now_us: int,
 ) -> None:
     """Have the vault encrypt contents, and store them; all of them or none."""
-    try:
-        from tocsin.store import vault  # type: ignore[attr-defined,unused-ignore]
-    except ImportError:
-        raise InputError("raw content cannot be kept: there is no vault") from None
+    from tocsin.store import vault
+
     if keys is None:
         raise InputError("raw content is encrypted, and this store has no keys")
     with connection.begin_nested():
         rows = [vault.seal(connection, keys, tenant, content, now_us) for content in contents]
-        _insert(connection, t.contents, rows)
+        connection.execute(sa.insert(t.contents), rows)
 
 
 def _heads(
@@ -369,17 +369,31 @@ _HEAD = (
 )  # fmt: skip
 
 
-def _update_heads(connection: Connection, rows: list[Row]) -> None:
+_KNOWN = {
+    "events": "SELECT id, hash FROM events",
+    "entries": "SELECT kind, id, entry FROM entries",
+    "contents": "SELECT id FROM contents",
+}
+"""What has to be known of ids that are there already."""
+
+_IN_SQLITE = "id IN (SELECT value FROM json_each(?))"
+
+
+def _update_heads(connection: Connection, rows: list[dict[str, Any]]) -> None:
     if rows:
         connection.execute(_HEAD, rows)
 
 
 def _insert(connection: Connection, table: sa.Table, rows: Iterable[Row]) -> None:
+    """Insert rows past SQLAlchemy, whose work on each of them would take as long as SQLite's."""
     found = list(rows)
     if found:
-        connection.execute(sa.insert(table), found)
+        connection.exec_driver_sql(_insertion(table, connection.dialect.name), found)
 
 
-def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ids), _IDS_AT_ONCE):
-        yield ids[start : start + _IDS_AT_ONCE]
+@functools.cache
+def _insertion(table: sa.Table, dialect: str) -> str:
+    mark = "?" if dialect == "sqlite" else "%s"
+    columns = ", ".join(f'"{column.name}"' for column in table.columns)
+    marks = ", ".join([mark] * len(table.columns))
+    return f'INSERT INTO "{table.name}" ({columns}) VALUES ({marks})'  # noqa: S608 - ours

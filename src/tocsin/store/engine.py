@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ from tocsin.limits import STORE_BUSY_MS_MAX, STORE_WAL_BYTES_KEPT
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
+
+_BLOCK_BYTES = 1 << 20
 
 _FULL = 2
 """`PRAGMA synchronous` of SQLite that syncs with every commit."""
@@ -126,6 +129,53 @@ def sync_folder(url: URL) -> None:
         raise StoreFailed(f"cannot sync the folder {str(folder)!r}: {e.strerror}") from None
 
 
+def mark_unsynced(url: URL) -> None:
+    """Leave word that a sync failed, for whoever opens the store next; see `rewrite_log`."""
+    if url.get_backend_name() == "sqlite":
+        with contextlib.suppress(OSError):
+            _mark(url).touch(mode=0o600)
+
+
+def is_unsynced(url: URL) -> bool:
+    """Say whether there is such a word."""
+    return url.get_backend_name() == "sqlite" and _mark(url).exists()
+
+
+def _mark(url: URL) -> Path:
+    # It need not survive a power cut: what it is about does not either.
+    return Path(f"{url.database}-unsynced")
+
+
+def rewrite_log(url: URL) -> None:
+    """Write SQLite's log over itself, and sync it; the caller holds the lock of all writers.
+
+    A sync that fails may leave pages in memory that are read like any others and are never written
+    again, though later syncs succeed. A log that an earlier process left behind after such a
+    failure has a hole on the disk, and what is committed behind the hole would be lost with it.
+    Afterwards there is none, and the word of `mark_unsynced` is taken back.
+
+    Raises:
+        StoreFull: there is no room for it.
+        StoreFailed: it cannot be done.
+    """
+    path = Path(f"{url.database}-wal")
+    try:
+        if path.exists():
+            with path.open("r+b") as log:
+                at = 0
+                while block := log.read(_BLOCK_BYTES):
+                    log.seek(at)
+                    log.write(block)
+                    at += len(block)
+                    log.seek(at)
+                log.flush()
+                os.fsync(log.fileno())
+        _mark(url).unlink(missing_ok=True)
+    except OSError as e:
+        kind = StoreFull if e.errno == errno.ENOSPC else StoreFailed
+        raise kind(f"cannot write {str(path)!r}: {e.strerror}") from None
+
+
 def present(url: URL) -> bool:
     """Say whether there is a file to open; of a server that is not known beforehand."""
     return url.get_backend_name() != "sqlite" or Path(str(url.database)).is_file()
@@ -197,7 +247,9 @@ def _postgresql(url: URL, *, readonly: bool) -> Engine:
         ) from None
     # Who writes locks rows and has to see the latest; who reads has to see one state.
     if readonly:
-        engine = sa.create_engine(url, pool_size=4, isolation_level="REPEATABLE READ")
+        engine = sa.create_engine(
+            url, pool_size=4, isolation_level="REPEATABLE READ", pool_pre_ping=True
+        )
     else:
         engine = sa.create_engine(url, pool_size=1, max_overflow=0)
 
@@ -218,13 +270,19 @@ def _postgresql(url: URL, *, readonly: bool) -> Engine:
     return engine
 
 
+DATABASE_ERRORS = (sa.exc.DBAPIError, sqlite3.Error)
+"""What a database raises, through SQLAlchemy or past it."""
+
+
 @contextlib.contextmanager
 def translated(doing: str) -> Iterator[None]:
     """Turn what a database raises into the store's own errors."""
     try:
         yield
-    except (sa.exc.DBAPIError, sqlite3.Error) as e:
+    except DATABASE_ERRORS as e:
         raise meaning(e, doing) from e
+    except sa.exc.TimeoutError:
+        raise StoreBusy(f"cannot {doing}: no connection is free") from None
 
 
 def meaning(e: sa.exc.DBAPIError | sqlite3.Error, doing: str) -> StoreError:
@@ -233,8 +291,6 @@ def meaning(e: sa.exc.DBAPIError | sqlite3.Error, doing: str) -> StoreError:
         return _of_sqlite(e, doing)
     if isinstance(e.orig, sqlite3.Error):
         return _of_sqlite(e.orig, doing)
-    if isinstance(e, sa.exc.TimeoutError):
-        return StoreBusy(f"cannot {doing}: no connection is free")
     return _of_postgresql(e, doing)
 
 

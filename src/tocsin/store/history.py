@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast, get_args
 
@@ -171,6 +172,37 @@ class History:
             return old + reading.events(connection, scope, later, limit - len(old))
 
         return self._asked(ask)
+
+    def stream(self, scope: Scope, **which: Unpack[Which]) -> Iterator[Stored]:
+        """Read all such events one after the other, however many; takes memory for some thousands.
+
+        Events that are added meanwhile may come, too; a closing or a retention meanwhile does no
+        harm.
+        """
+        after, done = which.get("after_seq", 0), False
+        while not done:
+            found, after, done = self._asked(partial(self._next, scope, which, after))
+            yield from found
+
+    def _next(
+        self, scope: Scope, which: Which, after: int, connection: Connection
+    ) -> tuple[list[Stored], int, bool]:
+        """Read a part: its events, the last sequence number looked at, and whether that was all."""
+        segment = next((s for s in manifest(connection, scope) if s.last > after), None)
+        if segment is None:
+            rest: Which = {**which, "after_seq": after}
+            rows = reading.events(connection, scope, rest)
+            return rows, (rows[-1].seq if rows else after), len(rows) < STORE_READ_MAX
+        if not _holding([segment], which):
+            return [], segment.last, False
+        start = max(after + 1, segment.first)
+        stop = min(segment.last + 1, start + HISTORY_GROUP_ROWS)
+        where, values = _conditions(which)
+        query = f"""SELECT seq, hash, body FROM read_parquet($files)
+            WHERE body IS NOT NULL AND seq >= $start AND seq < $stop{where}
+            ORDER BY seq"""  # noqa: S608 - names of ours
+        values |= {"start": start, "stop": stop}
+        return self._checked([segment.path], query, values, scope), stop - 1, False
 
     def trace(self, scope: Scope, any_id: str, limit: int = STORE_TRACE_EVENTS_MAX) -> list[Stored]:
         """Read everything that is linked with an id, from files and rows, in order.

@@ -6,6 +6,7 @@ later that a stream was recorded, or that nothing else was.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -21,7 +22,7 @@ from tocsin.store.scope import Scope
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-SCHEMA = "tocsin.period/1"
+_AT_ONCE = 1_000
 
 
 class Period(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,15 +183,25 @@ def last_period(connection: Connection, scope: Scope) -> Period | None:
     return None if raw is None else read_period(read_entry(bytes(raw)).body)
 
 
-def rows_between(connection: Connection, scope: Scope, first: int, last: int) -> sa.Result[Any]:
-    """Read what a tally needs of each event, in order, a few at a time."""
+def rows_between(
+    connection: Connection, scope: Scope, first: int, last: int
+) -> Iterator[Any]:
+    """Read what a tally needs of each event, in order, a thousand at a time."""
     c = t.events.c
     body = sa.case((c.kind == "stream.ended", c.body)).label("body")
-    return connection.execution_options(yield_per=1_000).execute(
-        sa.select(c.seq, c.time_us, c.kind, c.hash, body)
-        .where(c.tenant == scope.tenant, c.seq.between(first, last))
-        .order_by(c.seq)
-    )
+    after = first - 1
+    while True:
+        asked = (
+            sa.select(c.seq, c.time_us, c.kind, c.hash, body)
+            .where(c.tenant == scope.tenant, c.seq > after, c.seq <= last)
+            .order_by(c.seq)
+            .limit(_AT_ONCE)
+        )
+        rows = connection.execute(asked).all()
+        if not rows:
+            return
+        yield from rows
+        after = rows[-1].seq
 
 
 def receipts_between(connection: Connection, scope: Scope, start: int, end: int) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 import msgspec
 import sqlalchemy as sa
 
 from tocsin.errors import InputError, StoreDamaged
 from tocsin.events.envelope import Event, decode, event_hash
+from tocsin.events.kinds import Body
 from tocsin.limits import STORE_READ_MAX, STORE_TRACE_EVENTS_MAX
 from tocsin.store import tables as t
 from tocsin.store.commit import indexed
@@ -17,6 +18,9 @@ from tocsin.store.scope import Scope
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
+
+KINDS: tuple[str, ...] = tuple(sorted(str(b.__struct_config__.tag) for b in get_args(Body)))
+"""Every kind of event."""
 
 By = Literal["kind", "route", "model"]
 """What events can be counted by."""
@@ -84,7 +88,7 @@ def events(
     asked = (
         sa.select(c.seq, c.hash, c.body)
         .where(*conditions(scope, which), c.body.is_not(None))
-        .order_by(c.seq)
+        .order_by(_place(which))
         .limit(limit)
     )
     return _stored(connection.execute(asked), scope)
@@ -100,14 +104,31 @@ def conditions(scope: Scope, which: Which) -> list[ColumnElement[bool]]:
         elif name == "until_us":
             found.append(c.time_us < value)
         elif name == "after_seq":
-            found.append(c.seq > value)
+            found.append(_place(which) > value)
         elif isinstance(value, str):
             found.append(c[name] == indexed(value))
         elif isinstance(value, tuple):
             found.append(c[name].in_([indexed(one) for one in value]))
         else:
             raise InputError(f"events cannot be found by {name}={value!r}")
+    if _TIMES & which.keys() and not which.keys() - _TIMES - {"after_seq"}:
+        # Times are in indexes behind a kind or a route: naming every kind makes one usable.
+        found.append(c.kind.in_(KINDS))
     return found
+
+
+_TIMES = {"since_us", "until_us"}
+
+
+def _place(which: Which) -> ColumnElement[int]:
+    """Give the sequence number, as an expression where no index in its order is to be used.
+
+    In that order a database would walk over everything to find a few minutes, or a rare kind.
+    """
+    by_time = bool(_TIMES & which.keys())
+    by_kind = not which.keys() - {"kind", "model"} and "kind" in which
+    seq = t.events.c.seq
+    return seq + 0 if by_time or by_kind else seq
 
 
 def trace(
@@ -121,10 +142,13 @@ def trace(
     c = t.events.c
     wanted = indexed(any_id)
     mine = c.tenant == scope.tenant
-    links = sa.select(c.request, c.call).where(
-        mine, sa.or_(c.id == wanted, c.request == wanted, c.call == wanted)
-    )
-    found = connection.execute(links.limit(limit)).all()
+    # A query for each link, here and below, so that each uses its own index.
+    found = connection.execute(
+        sa.union_all(*(
+            sa.select(c.request, c.call).where(mine, column == wanted)
+            for column in (c.id, c.request, c.call)
+        )).limit(limit)
+    ).all()  # fmt: skip
     related: list[ColumnElement[bool]] = [
         c.id == wanted,
         c.request == wanted,
@@ -135,7 +159,6 @@ def trace(
         values = sorted({v for v in (getattr(row, name) for row in found) if v is not None})
         if values:
             related.append(c[name].in_(values))
-    # A query for each link, so that each uses its own index.
     seqs = sa.union(*(sa.select(c.seq).where(mine, condition) for condition in related)).subquery()
     asked = (
         sa.select(c.seq, c.hash, c.body)

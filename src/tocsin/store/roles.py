@@ -109,7 +109,7 @@ def key_hash(key: str) -> str:
 
     Example:
         >>> key_hash("tk-a")[:15]
-        'sha256:2fe2d02c'
+        'sha256:a931e5ac'
     """
     return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
@@ -118,8 +118,8 @@ def denied(by: Principal, action: Action) -> str:
     """Say to a person why they may not, and who may."""
     if by.may(action):  # the role would do, so it is the grant that is missing
         return (
-            f"{by.id} has no grant to read raw content at this time; an operator or an admin can "
-            "give one: tocsin access grant"
+            f"{by.id} has no grant to read raw content at this time; an admin can give one, and an "
+            "operator to themselves: tocsin access grant"
         )
     able = [role for role in ROLES if action in ALLOWED[role]]
     narrowed = action in ALLOWED.get(by.role, frozenset())

@@ -8,7 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Self, Unpack
 
-from tocsin.errors import InputError, StoreBusy, StoreDamaged, StoreError, StoreFailed
+from tocsin.errors import (
+    InputError,
+    StoreBusy,
+    StoreDamaged,
+    StoreError,
+    StoreFailed,
+    StoreFull,
+)
 from tocsin.limits import STORE_READ_MAX, STORE_TRACE_EVENTS_MAX, STORE_WAL_PAGES
 from tocsin.receipts.entry import Kind
 from tocsin.store import engine as engines
@@ -55,6 +62,7 @@ class Store:
         create: bool = True,
         clock: Callable[[], float] = time.time,
         synchronous: str = "FULL",
+        forward: bool = True,
     ) -> None:
         self.url = engines.parse(url)
         self.keys = keys
@@ -62,13 +70,17 @@ class Store:
         self._writing = threading.Lock()
         self._pages = 0
         self._failed: StoreError | None = None
+        self._closed = False
         if create:
             engines.make_file(self.url)
         elif not engines.present(self.url):
             raise InputError(f"there is no store at {self.url.render_as_string()!r}")
         self._engines = engines.Engines(self.url, synchronous=synchronous)
         try:
-            self._bring_forward(create=create)
+            self._bring_forward(create=create, forward=forward)
+            if forward and engines.is_unsynced(self.url):
+                with self.transaction("open the store"):
+                    engines.rewrite_log(self.url)
             engines.sync_folder(self.url)
         except BaseException:
             self._engines.close()
@@ -83,6 +95,7 @@ class Store:
         create: bool = True,
         clock: Callable[[], float] = time.time,
         synchronous: str = "FULL",
+        forward: bool = True,
     ) -> Store:
         """Open a store, and bring its tables forward where an earlier version made them.
 
@@ -93,13 +106,16 @@ class Store:
             clock: gives seconds since 1970.
             synchronous: of SQLite; anything but ``FULL`` loses acknowledged events in a power cut,
                 and is there for the tests that show it.
+            forward: bring the tables of an earlier version forward; otherwise refuse them.
 
         Raises:
             InputError: no such place, or it holds something else.
             StoreFromTheFuture: a later version wrote it.
             StoreError: it cannot be opened now.
         """
-        return cls(url, keys=keys, create=create, clock=clock, synchronous=synchronous)
+        return cls(
+            url, keys=keys, create=create, clock=clock, synchronous=synchronous, forward=forward
+        )
 
     @property
     def failed(self) -> StoreError | None:
@@ -163,21 +179,35 @@ class Store:
             raise StoreBusy("cannot cut the log: somebody is reading")
 
     def _checkpoint(self, mode: str) -> bool:
-        """Make a checkpoint; say whether somebody was in the way."""
+        """Make a checkpoint; say whether somebody was in the way.
+
+        It is made while this process holds the lock that every writer needs. SQLite from 3.7.0 to
+        3.51.2 may lose commits where a checkpoint and a commit that begins the log anew run at the
+        same instant ("WAL-reset bug"): here they never do.
+        """
         with self._writing:
             self._check()
             try:
                 with engines.translated("take back the log"):
-                    raw = self._engines.writing.raw_connection()
-                    try:
-                        cursor = raw.cursor()
-                        cursor.execute(f"PRAGMA wal_checkpoint({mode})")
-                        (busy, *_) = cursor.fetchone() or (1,)
-                    finally:
-                        raw.close()
+                    with self._engines.writing.begin():
+                        busy = self._run_checkpoint("PASSIVE")
+                    if (
+                        mode != "PASSIVE"
+                    ):  # these take the lock themselves, and find nothing to copy
+                        busy = self._run_checkpoint(mode)
             except (StoreFailed, StoreDamaged) as e:
-                self._failed = e
+                self._latch(e)
                 raise
+        return busy
+
+    def _run_checkpoint(self, mode: str) -> bool:
+        raw = self._engines.reading.raw_connection()
+        try:
+            cursor = raw.cursor()
+            cursor.execute(f"PRAGMA wal_checkpoint({mode})")
+            (busy, *_) = cursor.fetchone() or (1,)
+        finally:
+            raw.close()
         return bool(busy)
 
     def close_period(self, scope: Scope) -> Committed | None:
@@ -212,7 +242,7 @@ class Store:
                 with engines.translated(doing), self._engines.writing.begin() as connection:
                     yield connection
             except (StoreFailed, StoreDamaged) as e:
-                self._failed = e
+                self._latch(e)
                 raise
 
     # ------------------------------------------------------------------------------------ reading
@@ -307,8 +337,22 @@ class Store:
     # ------------------------------------------------------------------------------------- ending
 
     def close(self) -> None:
-        """Close every connection; a second call does nothing."""
-        self._engines.close()
+        """Close every connection; a second call does nothing.
+
+        Raises:
+            StoreFailed: the disk reported an error when SQLite's log was taken back. What was
+                committed is in the log, and will be found when the store is opened again.
+        """
+        if self._closed:
+            return
+        try:
+            # SQLite would do this itself when its last connection closes, and swallow an error.
+            if self._pages and self._engines.sqlite and self._failed is None:
+                with contextlib.suppress(StoreBusy, StoreFull):
+                    self._checkpoint("PASSIVE")
+        finally:
+            self._closed = True
+            self._engines.close()
 
     def __enter__(self) -> Self:
         return self
@@ -316,15 +360,28 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _latch(self, e: StoreError) -> None:
+        """Remember what the database itself reported; a single bad row stops nobody else."""
+        if isinstance(e.__cause__, engines.DATABASE_ERRORS):
+            self._failed = e
+            if isinstance(e, StoreFailed):
+                engines.mark_unsynced(self.url)
+
     def _check(self) -> None:
+        if self._closed:
+            raise InputError("this store was closed")
         if self._failed is not None:
             raise type(self._failed)(str(self._failed))
 
-    def _bring_forward(self, *, create: bool) -> None:
+    def _bring_forward(self, *, create: bool, forward: bool) -> None:
         with engines.translated("open the store"), self._engines.reading.connect() as connection:
             found = migrating.revision(connection)
         if found is None and not create:
             raise InputError(f"there is no store at {self.url.render_as_string()!r}")
+        if found not in {None, migrating.REVISIONS[-1]} and not forward:
+            raise InputError(
+                f"this store has the form {found!r} of an earlier version: commit to it once"
+            )
         if found != migrating.REVISIONS[-1]:
             with self.transaction("bring the store forward") as connection:
                 migrating.migrate(connection)

@@ -21,7 +21,7 @@ import msgspec
 import sqlalchemy as sa
 
 from tocsin.errors import ContentGone, InputError, MissingExtra, StoreBusy, StoreDamaged
-from tocsin.limits import PURGE_MS_MAX
+from tocsin.limits import PURGE_MS_MAX, STORE_READ_MAX
 from tocsin.store import engine as engines
 from tocsin.store import tables as t
 from tocsin.store.append import Content
@@ -96,6 +96,19 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     expires_us: int
 
 
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a content without opening it; `bytes` as it is sealed."""
+
+    id: str
+    subject: str
+    request: str
+    what: str
+    why: str
+    bytes: int
+    made_us: int
+    expires_us: int
+
+
 class Erased(msgspec.Struct, frozen=True, kw_only=True):
     """What an erasure destroyed: keys of so many subjects, and so many contents under them."""
 
@@ -103,7 +116,7 @@ class Erased(msgspec.Struct, frozen=True, kw_only=True):
     contents: int
 
 
-# ----------------------------------------------------------------------------------- seal and read
+# ------------------------------------------------------------------------------------ seal and read
 
 
 def seal(
@@ -172,6 +185,29 @@ def read(
         made_us=row.made_us,
         expires_us=row.expires_us,
     )
+
+
+def kept(
+    connection: Connection,
+    tenant: str,
+    *,
+    request: str | None = None,
+    subject: str | None = None,
+    limit: int = STORE_READ_MAX,
+) -> list[Kept]:
+    """List a tenant's contents without opening them, the newest first."""
+    c = t.contents.c
+    asked = sa.select(
+        *(c[name] for name in Kept.__struct_fields__ if name not in {"bytes", "request"}),
+        sa.func.coalesce(c.request, "").label("request"),
+        sa.func.length(c.sealed).label("bytes"),
+    ).where(c.tenant == tenant)
+    if request is not None:
+        asked = asked.where(c.request == request)
+    if subject is not None:
+        asked = asked.where(c.subject == subject)
+    rows = connection.execute(asked.order_by(c.made_us.desc(), c.id).limit(limit))
+    return [Kept(**row._asdict()) for row in rows]
 
 
 def _master(keys: HoldsMasters) -> Master:
@@ -269,7 +305,7 @@ def _new_tenant_key(
     return version, key
 
 
-# -------------------------------------------------------------------------- erase, expire, rotate
+# ---------------------------------------------------------------------------- erase, expire, rotate
 
 
 def erase_subject(connection: Connection, tenant: str, subject: str, now_us: int) -> Erased:
@@ -413,7 +449,7 @@ def _lock(connection: Connection, tenant: str) -> None:
     connection.execute(asked)
 
 
-# ------------------------------------------------------------------------------------- AES-256-GCM
+# -------------------------------------------------------------------------------------- AES-256-GCM
 
 
 def _sealed(key: bytes, text: bytes, bound: bytes) -> bytes:

@@ -8,6 +8,7 @@ with masked places shown as markers. All of it is linear in the text.
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ class Window:
         self._marks: deque[_Mark] = deque()
         self._last: tuple[int, str] = (-1, "")  # end and marker of the mark that ended last
         self._hash = hashlib.sha256()
+        self._behind = hashlib.sha256()  # of what stands behind markers
 
     @property
     def held(self) -> int:
@@ -75,6 +77,27 @@ class Window:
     def digest(self) -> str:
         """SHA-256 of what was shown, in UTF-8, as hexadecimal digits."""
         return self._hash.hexdigest()
+
+    @property
+    def withheld(self) -> int:
+        """Characters that nobody was shown: those behind markers, and those that wait."""
+        return self.masked + self.held
+
+    def withheld_digest(self, salt: bytes) -> str | None:
+        """Bind what nobody was shown, without giving it away; None where there is nothing.
+
+        Args:
+            salt: secret. Short texts can be guessed by whoever has it.
+
+        Returns:
+            Hexadecimal digits of HMAC-SHA256 under `salt` of the SHA-256 of the text in UTF-8:
+            what stands behind markers, in its order, then what waits.
+        """
+        if not self.withheld:
+            return None
+        whole = self._behind.copy()
+        whole.update(self.waiting.encode("utf-8", "surrogatepass"))
+        return hmac.digest(salt, whole.digest(), "sha256").hex()
 
     @property
     def masks(self) -> bool:
@@ -199,7 +222,7 @@ class Window:
                     mark.told = True
                 self.masked += stop - self.released
                 self._hidden.append((self.released, stop))
-                self._take(stop)
+                self._behind.update(self._take(stop).encode("utf-8", "surrogatepass"))
                 if stop == mark.end:
                     self._last = (mark.end, mark.marker)
                     self._marks.popleft()

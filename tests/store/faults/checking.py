@@ -1,6 +1,6 @@
 """What has to be true of a store after whatever happened, seen with SQLite and SHA-256 alone.
 
-Nothing of the product is used here, so that a mistake of its own checks does not hide another.
+`check` uses nothing of the product, so that a mistake of its own checks does not hide another.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -111,16 +111,20 @@ def _check_events(
         if msgspec.json.decode(body)["id"] != id_:
             raise Wrong(f"crossed: event {seq} of {tenant}")
     for one in promised:
-        span = range(one.first, one.last + 1) if one.first else range(0)
-        if len(span) != len(one.events):
-            raise Wrong(f"promised: {one.first} to {one.last} for {len(one.events)} events")
-        for seq, id_ in zip(span, one.events, strict=True):
-            if there.get(id_) != seq:
-                raise Wrong(f"lost: {id_} of {tenant}, promised as {seq}, is {there.get(id_)}")
-        for id_ in one.known:
-            if id_ not in there:
-                raise Wrong(f"lost: {id_} of {tenant}, which was said to be there")
+        _check_promise(one, there)
     _check_whole(connection, tenant, there)
+
+
+def _check_promise(one: Ack, there: Mapping[str, int]) -> None:
+    span = range(one.first, one.last + 1) if one.first else range(0)
+    if len(span) != len(one.events):
+        raise Wrong(f"promised: {one.first} to {one.last} for {len(one.events)} events")
+    for seq, id_ in zip(span, one.events, strict=True):
+        if there.get(id_) != seq:
+            raise Wrong(f"lost: {id_} of {one.tenant}, promised as {seq}, is {there.get(id_)}")
+    for id_ in one.known:
+        if id_ not in there:
+            raise Wrong(f"lost: {id_} of {one.tenant}, which was said to be there")
 
 
 def _check_whole(connection: sqlite3.Connection, tenant: str, there: Iterable[str]) -> None:
@@ -149,10 +153,21 @@ def _check_log(connection: sqlite3.Connection, tenant: str, promised: Sequence[A
     ids = [row[1] for row in rows]
     if len(set(ids)) != len(ids):
         raise Wrong(f"doubled: an entry of {tenant}")
-    every = roots([hashlib.sha256(b"\x00" + row[2]).digest() for row in rows])
     head = connection.execute("SELECT size FROM heads WHERE tenant = ?", (tenant,)).fetchone()
     if (0 if head is None else head[0]) != len(rows):
         raise Wrong(f"gaps: {len(rows)} entries of {tenant}, its head says {head}")
+    notes = _check_checkpoints(connection, tenant, [row[2] for row in rows])
+    for one in promised:
+        if missing := set(one.entries) - set(ids):
+            raise Wrong(f"lost: entries {missing} of {tenant}")
+        if one.checkpoint is not None and one.checkpoint not in notes:
+            raise Wrong(f"lost: a checkpoint of {tenant} that was given out")
+
+
+def _check_checkpoints(
+    connection: sqlite3.Connection, tenant: str, entries: Sequence[bytes]
+) -> set[str]:
+    every = roots([hashlib.sha256(b"\x00" + one).digest() for one in entries])
     stored = connection.execute(
         "SELECT size, root, note FROM checkpoints WHERE tenant = ? ORDER BY size", (tenant,)
     ).fetchall()
@@ -162,14 +177,9 @@ def _check_log(connection: sqlite3.Connection, tenant: str, promised: Sequence[A
             raise Wrong(f"forked: checkpoint {size} of {tenant}")
         if root != every[size]:
             raise Wrong(f"forked: root of checkpoint {size} of {tenant}")
-    if rows and (not stored or stored[-1][0] != len(rows)):
-        raise Wrong(f"lost: the checkpoint of {len(rows)} entries of {tenant}")
-    notes = {note for _, _, note in stored}
-    for one in promised:
-        if missing := set(one.entries) - set(ids):
-            raise Wrong(f"lost: entries {missing} of {tenant}")
-        if one.checkpoint is not None and one.checkpoint not in notes:
-            raise Wrong(f"lost: a checkpoint of {tenant} that was given out")
+    if entries and (not stored or stored[-1][0] != len(entries)):
+        raise Wrong(f"lost: the checkpoint of {len(entries)} entries of {tenant}")
+    return {note for _, _, note in stored}
 
 
 def _check_contents(connection: sqlite3.Connection, promised: Sequence[Ack]) -> None:
@@ -189,6 +199,33 @@ def in_order(promised: Sequence[Ack]) -> bool:
     return all(a[1] < b[0] for own in spans.values() for a, b in pairwise(sorted(own)))
 
 
+TABLES = {
+    "heads": "tenant, seq, size",
+    "events": "tenant, seq, id, hash, body",
+    "entries": 'tenant, "index", kind, id, entry',
+    "checkpoints": "tenant, size, root, note",
+    "contents": "tenant, id",
+}
+"""What `check` looks at."""
+
+
+def copy(dsn: str, database: Path) -> None:
+    """Copy what `check` looks at from PostgreSQL into a new SQLite file."""
+    import psycopg
+
+    with (
+        psycopg.connect(dsn) as source,
+        contextlib.closing(sqlite3.connect(database)) as target,
+    ):
+        for table, columns in TABLES.items():
+            target.execute(f"CREATE TABLE {table} ({columns})")
+            asked = f"SELECT {columns} FROM {table}"  # noqa: S608 - of the table above
+            rows = source.execute(asked.encode()).fetchall()
+            places = ", ".join("?" * len(columns.split(",")))
+            target.executemany(f"INSERT INTO {table} VALUES ({places})", rows)  # noqa: S608
+        target.commit()
+
+
 def begun(database: Path) -> bool:
     """Say whether a SQLite file holds the tables of a store already."""
     if not database.exists():
@@ -200,4 +237,11 @@ def begun(database: Path) -> bool:
 
 def fsck(url: str, keys: Path) -> str | None:
     """Have the product's own check look at a store; give what it finds, or None."""
-    return None
+    from tocsin.receipts.keys import read_keys
+    from tocsin.store import Store
+    from tocsin.store.fsck import fsck as look
+
+    public = read_keys((keys / "log.vkey").read_text(encoding="ascii"))
+    with Store.open(url, create=False, forward=False) as store:
+        found = look(store, keys=public)
+    return None if found.sound and found.signatures else f"fsck: {found}"

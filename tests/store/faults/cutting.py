@@ -35,7 +35,14 @@ class Tally:
 
 
 def cut(
-    timeline: Timeline, folder: Path, look: Look, *, count: int, seed: int, enough: int | None = None
+    timeline: Timeline,
+    folder: Path,
+    look: Look,
+    *,
+    count: int,
+    seed: int,
+    enough: int | None = None,
+    rubbish: bool = True,
 ) -> Tally:
     """Cut the power so many times, and look at what is left.
 
@@ -45,6 +52,7 @@ def cut(
         look: sees each image.
         count: of images that differ. seed: of the draw.
         enough: stop once so many are wrong.
+        rubbish: whether sectors that were being written may hold some.
 
     Raises:
         AssertionError: there are not so many.
@@ -53,7 +61,7 @@ def cut(
     chance = random.Random(seed)
     for _ in range(ROUNDS_MAX):
         for place, said, disk in walk(timeline, chance, count):
-            image = disk.image(chance)
+            image = disk.image(chance, rubbish=rubbish)
             print_ = fingerprint(image, len(said))
             if print_ in seen:
                 continue

@@ -4,15 +4,16 @@ The model is as hostile as POSIX: what a completed sync covers is there. Of ever
 part may be there, in any order, torn at sectors, with any of the sizes that the file had, or with
 rubbish where a sector was being written. A name is there for certain only once its folder has been
 synced; until then each of its former states is possible. Sectors keep what was not written to
-(SQLite calls that *powersafe overwrite*, and relies on it).
+(SQLite calls that *powersafe overwrite*, and relies on it). What a sync was to cover that failed
+may never come, though later syncs succeed: systems forget that such pages were still to be written.
 """
 
 from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from store.faults.traced import Call, UnmodelledError
@@ -57,20 +58,22 @@ class Renaming:
 
 @dataclass
 class Node:
-    """A file: what is certain of it, and what is not."""
+    """A file: what is certain of it, what is not yet, and what no later sync will make certain."""
 
     certain: bytearray = field(default_factory=bytearray)
     pending: list[Change] = field(default_factory=list)
+    doomed: list[Change] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Sync:
-    """A sync of a file or of a folder."""
+    """A sync of a file or of a folder, which may have failed."""
 
     begun: int
     ended: int
     node: int | None
     folder: str | None
+    failed: bool
 
 
 @dataclass(frozen=True)
@@ -123,24 +126,28 @@ class Timeline:
         elif call.result is None or call.result < 0:
             if call.result is None and call.name in WRITES and self._inside(call.path):
                 raise UnmodelledError(f"{call.name} was never answered")
-        elif call.name in {"open", "openat", "creat"}:
-            self._open(call)
-        elif call.name in SYNCS:
-            self._sync(call)
-        elif call.name in WRITES:
-            self._write(call)
-        elif call.name in {"ftruncate", "fallocate"}:
-            self._resize(call)
-        elif call.name in {"unlink", "unlinkat", "rename", "renameat", "renameat2"}:
-            self._rename(call)
-        elif call.name == "mmap":
-            self._map(call)
-        elif call.name in {"link", "linkat"}:
-            self._link(call)
-        elif call.name in {"mkdir", "mkdirat"}:
-            self._make_folder(call)
+            if call.name in SYNCS:
+                self._sync(call)
+        elif call.name in self._model:
+            self._model[call.name](call)
         elif self._touches(call):
             raise UnmodelledError(f"{call.name}({call.arguments[:200]})")
+
+    @property
+    def _model(self) -> dict[str, Callable[[Call], None]]:
+        """What is done about each call."""
+        return {
+            **dict.fromkeys(("open", "openat", "creat"), self._open),
+            **dict.fromkeys(SYNCS, self._sync),
+            **dict.fromkeys(WRITES, self._write),
+            **dict.fromkeys(("ftruncate", "fallocate"), self._resize),
+            **dict.fromkeys(
+                ("unlink", "unlinkat", "rename", "renameat", "renameat2"), self._rename
+            ),
+            **dict.fromkeys(("link", "linkat"), self._link),
+            **dict.fromkeys(("mkdir", "mkdirat"), self._make_folder),
+            "mmap": self._map,
+        }
 
     def _touches(self, call: Call) -> bool:
         paths = [call.path, *(one.decode(errors="replace") for one in call.strings)]
@@ -172,7 +179,9 @@ class Timeline:
             return
         node = self._names.get(path)
         folder = node in {None, FOLDER}
-        sync = Sync(call.begun, call.ended, None if folder else node, path if folder else None)
+        failed = call.result != 0
+        where = (None, path) if folder else (node, None)
+        sync = Sync(call.begun, call.ended, *where, failed=failed)
         self.events.append((call.ended, sync, node or 0))
 
     def _write(self, call: Call) -> None:
@@ -284,15 +293,20 @@ class Disk:
 
     @staticmethod
     def _settle(node: Node, sync: Sync) -> None:
-        kept = []
-        for change in node.pending:
-            if change.ended < sync.begun:
+        covered = [one for one in node.pending if one.ended < sync.begun]
+        kept = [one for one in node.pending if one.ended >= sync.begun]
+        if sync.failed:
+            kept = [one for one in covered if one.at is None] + kept
+            node.doomed += [one for one in covered if one.at is not None]
+        else:
+            for change in covered:
                 apply(node.certain, change)
-            else:
-                kept.append(change)
+                node.doomed = [left for one in node.doomed for left in without(one, change)]
         node.pending = kept
 
     def _settle_names(self, sync: Sync) -> None:
+        if sync.failed:
+            return
         kept = []
         for change in self._pending:
             if change.ended < sync.begun and str(Path(change.name).parent) == sync.folder:
@@ -304,20 +318,27 @@ class Disk:
     @property
     def unsure(self) -> int:
         """Number of changes that may have happened or not."""
-        return len(self._pending) + sum(len(one.pending) for one in self._nodes.values())
+        return len(self._pending) + sum(
+            len(one.pending) + len(one.doomed) for one in self._nodes.values()
+        )
 
-    def image(self, chance: random.Random) -> dict[str, bytes]:
-        """Draw one of the possible contents of the disk: path below the root to bytes."""
+    def image(self, chance: random.Random, *, rubbish: bool = True) -> dict[str, bytes]:
+        """Draw one of the possible contents of the disk: path below the root to bytes.
+
+        Args:
+            chance: to draw with. rubbish: whether a sector may hold some that was being written.
+        """
         names = dict(self._certain)
         how = chance.choice(("none", "all", "prefix", "any", "any"))
         upto = chance.randint(0, len(self._pending))
         for index, change in enumerate(self._pending):
-            if how == "all" or (how == "prefix" and index < upto):
-                rename(names, change)
-            elif how == "any" and chance.random() < 0.5:
+            share = {"none": 0.0, "all": 1.0, "prefix": float(index < upto), "any": 0.5}[how]
+            if chance.random() < share:
                 rename(names, change)
         return {
-            name.removeprefix(self._root + "/"): bytes(content(self._nodes[node], chance))
+            name.removeprefix(self._root + "/"): bytes(
+                content(self._nodes[node], chance, rubbish=rubbish)
+            )
             for name, node in names.items()
             if node != FOLDER and not _shared(name) and self._reached(name, names)
         }
@@ -354,6 +375,19 @@ def apply(content: bytearray, change: Change) -> None:
         put(content, change.at, change.data)
 
 
+def without(change: Change, later: Change) -> Iterator[Change]:
+    """Give what is left of a change where a later one was not made as well."""
+    assert change.at is not None
+    start, end = change.at, change.at + len(change.data)
+    if later.at is None:
+        ranges = [(start, min(end, later.size))]
+    else:
+        ranges = [(start, min(end, later.at)), (max(start, later.at + len(later.data)), end)]
+    for a, b in ranges:
+        if a < b:
+            yield replace(change, at=a, data=change.data[a - start : b - start])
+
+
 def resize(content: bytearray, size: int) -> None:
     """Cut content, or fill it up with zeros."""
     if size < len(content):
@@ -369,10 +403,10 @@ def put(content: bytearray, at: int, data: bytes) -> None:
     content[at : at + len(data)] = data
 
 
-def content(node: Node, chance: random.Random) -> bytearray:
+def content(node: Node, chance: random.Random, *, rubbish: bool) -> bytearray:
     """Draw one of the possible contents of a file."""
     drawn = bytearray(node.certain)
-    pending = node.pending
+    pending = [*node.doomed, *node.pending]
     if not pending:
         return drawn
     how = chance.choice(("none", "all", "prefix", "subset", "torn", "torn", "sectors"))
@@ -388,7 +422,7 @@ def content(node: Node, chance: random.Random) -> bytearray:
         if how in {"all", "prefix", "subset"} or change.at is None:
             apply(drawn, change)
         else:
-            for at, data in pieces(change, chance, rubbish=how == "torn"):
+            for at, data in pieces(change, chance, rubbish=rubbish and how == "torn"):
                 put(drawn, at, data)
     if chance.random() < 0.3:
         resize(drawn, chance.choice(sizes))

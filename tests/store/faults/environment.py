@@ -33,16 +33,18 @@ def environment() -> dict[str, str]:
 @contextmanager
 def scratch() -> Iterator[Path]:
     """Give a folder in memory, where there is one: what is written there is soon gone."""
-    memory = "/dev/shm"  # noqa: S108 - the folder below it is made safely
-    with tempfile.TemporaryDirectory(dir=memory if os.path.isdir(memory) else None) as folder:
+    memory = Path("/dev/shm")  # noqa: S108 - the folder below it is made safely
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         yield Path(os.path.realpath(folder))
 
 
-def program(name: str, *arguments: str, prefix: Sequence[str] = ()) -> bytes:
+def program(
+    name: str, *arguments: str, prefix: Sequence[str] = (), timeout_s: float = PROGRAM_S
+) -> bytes:
     """Run a program of this folder to its good end; give what it wrote."""
     command = [*prefix, sys.executable, str(Path(__file__).with_name(name)), *arguments]
     done = subprocess.run(
-        command, capture_output=True, timeout=PROGRAM_S, env=environment(), check=False
+        command, capture_output=True, timeout=timeout_s, env=environment(), check=False
     )
     assert done.returncode == 0, (done.stdout[-2000:] + done.stderr[-4000:]).decode()
     return done.stdout

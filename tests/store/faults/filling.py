@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 from store.faults import checking, workload
-from store.faults.environment import plan
+from store.faults.environment import plan, scratch
 from store.faults.kills import Child
 
 
@@ -27,8 +27,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     folder: str
-    size: int = 300
-    growth: int = 40
+    size: int = 400
+    growth: int = 150
     appends: int = 150
     mode: str = "commit"
 
@@ -42,6 +42,18 @@ class Outcome(msgspec.Struct, kw_only=True):
     acks: int = 0
     wrong: list[str] = []
     last: str = ""
+
+
+def mounting() -> tuple[str, ...] | None:
+    """Give a command in front of which a program may mount what only it sees; None where none."""
+    if shutil.which("unshare") is None:
+        return None
+    for how in ("-m", "-rm"):
+        with scratch() as folder:
+            trying = ["unshare", how, "mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]
+            if subprocess.run(trying, capture_output=True, check=False).returncode == 0:
+                return ("unshare", how)
+    return None
 
 
 def mount(folder: Path, size: int, *options: str) -> None:

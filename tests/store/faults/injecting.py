@@ -25,6 +25,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         call: that fails. at: which one of each process does; 0 where none shall.
         numbers: of the store's calls that shall fail.
         plan: of each writer; the places in it are filled in.
+        then: of another writer that begins where the first one ended, and whose calls succeed.
     """
 
     folder: str
@@ -32,6 +33,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     at: int
     numbers: tuple[int, ...]
     plan: Plan
+    then: Plan | None = None
 
 
 class Ran(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,26 +64,40 @@ def idle(call: str, folder: Path) -> Callable[[], object]:
         "fdatasync": lambda: os.fdatasync(descriptor),
         "pwrite64": lambda: os.pwrite(descriptor, b"x", 0),
         "ftruncate": lambda: os.ftruncate(descriptor, 1),
-        "unlink": fails(lambda: os.unlink(missing)),
-        "rename": fails(lambda: os.rename(missing, missing)),
+        "unlink": fails(missing.unlink),
+        "rename": fails(lambda: missing.rename(missing)),
         "link": fails(lambda: os.link(missing, missing)),
     }[call]
 
 
 def placed(plan: Plan, folder: Path) -> Plan:
     """Give a plan with its store and its keys in a folder."""
-    return msgspec.structs.replace(plan, url=f"sqlite:///{folder / 'db'}", keys=str(folder / "keys"))
+    return msgspec.structs.replace(
+        plan, url=f"sqlite:///{folder / 'db'}", keys=str(folder / "keys")
+    )
 
 
 class Late(Child):
     """A writer that spends calls before it begins."""
 
     def __init__(self, plan: Plan, spend: Callable[[], None]) -> None:
-        self._spend = spend
+        self._plan, self._spend = plan, spend
         super().__init__(plan)
 
     def before(self) -> None:
-        self._spend()
+        """Spend calls in the thread that commits."""
+        if self._plan.mode == "commit":
+            self._spend()
+            return
+        from tocsin.store import Writer
+
+        run, spend = Writer._run, self._spend
+
+        def late(writer: Writer) -> None:
+            spend()
+            run(writer)
+
+        Writer._run = late  # type: ignore[assignment,method-assign]
 
 
 def run(request: Request) -> list[Ran]:
@@ -100,6 +116,11 @@ def run(request: Request) -> list[Ran]:
         status = child.bury()
         lines = tuple(one.decode() for one in child.lines)
         found.append(Ran(number=number, status=status, lines=lines))
+        if request.then is not None:
+            after = Child(placed(request.then, folder))
+            status = after.bury()
+            lines = tuple(one.decode() for one in after.lines)
+            found.append(Ran(number=number, status=status, lines=lines))
     return found
 
 

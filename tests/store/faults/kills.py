@@ -75,6 +75,7 @@ class Child:
         self._telling = telling
         self._rest = b""
         self.lines: list[bytes] = []
+        self.acknowledged = 0
         self.ended = False
 
     def before(self) -> None:
@@ -86,6 +87,7 @@ class Child:
         self.ended = not data
         *lines, self._rest = (self._rest + data).split(b"\n")
         self.lines += lines
+        self.acknowledged += sum(line.startswith(b"ACK ") for line in lines)
 
     def tell(self) -> None:
         """Write a line to its standard input."""
@@ -117,12 +119,12 @@ def _work(plan: Plan, writing: int, before: Callable[[], None]) -> None:
         os._exit(status)
 
 
-def _listen(children: Sequence[Child], enough: int, until_s: float) -> None:
-    """Read until so many lines were read, or the time is over, or all have ended."""
+def listen(children: Sequence[Child], enough: int, until_s: float) -> None:
+    """Read until so many appends were acknowledged, or the time is over, or all have ended."""
     with selectors.DefaultSelector() as selector:
         for child in children:
             selector.register(child.reading, selectors.EVENT_READ, child)
-        while selector.get_map() and sum(len(one.lines) for one in children) < enough:
+        while selector.get_map() and sum(one.acknowledged for one in children) < enough:
             left = until_s - time.monotonic()
             if left <= 0:
                 return
@@ -132,7 +134,9 @@ def _listen(children: Sequence[Child], enough: int, until_s: float) -> None:
                     selector.unregister(key.data.reading)
 
 
-def _plans(request: Request, folder: Path, acked: dict[str, int], chance: random.Random) -> list[Plan]:
+def _plans(
+    request: Request, folder: Path, acked: dict[str, int], chance: random.Random
+) -> list[Plan]:
     names = chance.sample(("one", "two", "three"), chance.randint(1, 3))
     return [
         Plan(
@@ -158,17 +162,17 @@ def cycle(plans: Sequence[Plan], chance: random.Random, outcome: Outcome) -> lis
     """Start writers, kill them at some moment, and give everything that they said."""
     children = [Child(plan) for plan in plans]
     if chance.random() < 0.3:  # while they open the store
-        _listen(children, 10**9, time.monotonic() + chance.random() * 0.08)
+        listen(children, 10**9, time.monotonic() + chance.random() * 0.08)
     else:
-        _listen(children, chance.randint(1, 40), time.monotonic() + WAIT_S)
-        _listen(children, 10**9, time.monotonic() + chance.random() * 0.005)
+        listen(children, chance.randint(1, 40), time.monotonic() + WAIT_S)
+        listen(children, 10**9, time.monotonic() + chance.random() * 0.005)
     chance.shuffle(children)
     for child in children:
         child.kill()
     for child in children:
         status = child.bury()
         outcome.killed += status == -signal.SIGKILL
-        outcome.early += not any(line.startswith(b"ACK ") for line in child.lines)
+        outcome.early += not child.acknowledged
         if status != -signal.SIGKILL:
             outcome.wrong.append(f"a writer ended by itself with {status}: {child.lines[-3:]}")
     return [line for child in children for line in child.lines]

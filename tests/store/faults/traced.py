@@ -9,16 +9,40 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 TIMEOUT_S = 240.0
 """Longest time that a traced program may take."""
 
 TRACED = (
-    "open openat creat write writev pwrite64 pwritev pwritev2 truncate ftruncate fallocate fsync"
-    " fdatasync sync_file_range sync syncfs unlink unlinkat rename renameat renameat2 link linkat"
-    " mkdir mkdirat rmdir mmap copy_file_range sendfile"
-).split()
+    "open",
+    "openat",
+    "creat",
+    "write",
+    "writev",
+    "pwrite64",
+    "pwritev",
+    "pwritev2",
+    "truncate",
+    "ftruncate",
+    "fallocate",
+    "fsync",
+    "fdatasync",
+    "sync_file_range",
+    "sync",
+    "syncfs",
+    "unlink",
+    "unlinkat",
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
+    "mkdir",
+    "mkdirat",
+    "rmdir",
+    "mmap",
+    "copy_file_range",
+    "sendfile",
+)
 """Every call that changes a file or a folder, or makes a change last."""
 
 _LINE = re.compile(r"(\d+) +(.*)", re.DOTALL)
@@ -37,12 +61,13 @@ class Call:
     Attributes:
         begun, ended: positions in the trace. What is at `begun` has been asked for, what is at
             `ended` has been answered; a call that never was has the end of the trace.
-        name: of the call. arguments: as strace writes them.
+        thread: that made it. name: of the call. arguments: as strace writes them.
         result: None where there was no answer. rest: what strace says behind it.
     """
 
     begun: int
     ended: int
+    thread: int
     name: str
     arguments: str
     result: int | None
@@ -78,12 +103,11 @@ def unhex(text: str) -> bytes:
     return text.encode()
 
 
-def strace() -> str:
-    """Give the path of strace, or skip the test."""
+def works() -> bool:
+    """Say whether strace is here, and may do its work."""
     found = shutil.which("strace")
-    if found is None:
-        pytest.skip("strace is not installed")
-    return found
+    trying = [found or "", "-f", "-qq", "-o", "/dev/null", "true"]
+    return found is not None and subprocess.run(trying, check=False).returncode == 0
 
 
 def run(
@@ -91,17 +115,23 @@ def run(
     trace: Path,
     *,
     environment: Mapping[str, str] | None = None,
+    inject: str | None = None,
 ) -> list[Call]:
     """Run a program to its good end under strace, and give its file operations.
+
+    Args:
+        command: the program. trace: file for what strace writes.
+        environment: of the program. inject: a fault, as strace takes them.
 
     Raises:
         AssertionError: it ended otherwise.
     """
     done = subprocess.run(
         [
-            strace(),
+            "strace",
             *("-f", "-y", "-xx", "-s", "4000000", "--seccomp-bpf", "-e", "signal=none"),
             *("-e", "trace=" + ",".join(TRACED), "-o", trace),
+            *(() if inject is None else ("-e", f"inject={inject}")),
             *command,
         ],
         capture_output=True,
@@ -133,18 +163,18 @@ def parse(lines: Iterable[str]) -> list[Call]:
         elif text.endswith(" <unfinished ...>"):
             open_[thread] = position, text.removesuffix(" <unfinished ...>")
             continue
-        calls.append(_call(begun, position, text))
+        calls.append(_call(begun, position, int(thread), text))
     calls += [
-        Call(begun, position + 1, text.partition("(")[0], text.partition("(")[2], None, "")
-        for begun, text in open_.values()
+        Call(begun, position + 1, int(thread), *text.partition("(")[::2], None, "")
+        for thread, (begun, text) in open_.items()
     ]
     return sorted(calls, key=lambda one: one.begun)
 
 
-def _call(begun: int, ended: int, text: str) -> Call:
+def _call(begun: int, ended: int, thread: int, text: str) -> Call:
     found = _CALL.match(text)
     if found is None:
         raise UnmodelledError(f"cannot read {text[:200]!r}")
     name, arguments, result, rest = found.groups()
     number = None if result == "?" else int(result, 0)
-    return Call(begun, ended, name, arguments, number, rest)
+    return Call(begun, ended, thread, name, arguments, number, rest)

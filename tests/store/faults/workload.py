@@ -1,24 +1,28 @@
 """A program that keeps a record and says what was acknowledged: `workload.py PLAN`.
 
 The plan is JSON, see `Plan`. Each acknowledgement is a line `ACK {...}` in one write to standard
-output; `AT WHERE` says what comes next: open, commit, close, or other, which is what another
-process might do; a refusal that may pass is `REFUSED NAME`, a failure that is final is `FAILED NAME`, and
-ends the program with `EX_IOERR`. Once nothing is left to do it says `DONE`.
+output. `AT WHERE` says what comes next: open, commit, close, or other, which is what another
+process might do. A refusal that may pass is `REFUSED NAME`; a failure that is final is
+`FAILED NAME`, and ends the program with `EX_IOERR`. Once nothing is left to do it says `DONE`.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import sqlite3
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 EX_IOERR = 74
+
+PROGRAM_FILE = Path(__file__)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +42,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         again: share of the appends that are given a second time.
         retries: how often an append that was refused is given again.
         space: says `SPACE` at a refusal and waits for a line on standard input before it retries.
+        pause_s: between such tries.
         contents: also keep raw content.
     """
 
@@ -57,6 +62,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     again: float = 0.0
     retries: int = 0
     space: bool = False
+    pause_s: float = 0.0
     contents: bool = False
 
 
@@ -82,8 +88,8 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True):
 
 def preload() -> None:
     """Import what will be needed."""
-    import alembic.command
-    import tocsin.store  # noqa: F401
+    importlib.import_module("alembic.command")
+    importlib.import_module("tocsin.store")
 
 
 def say(*words: bytes) -> None:
@@ -116,9 +122,7 @@ def make(plan: Plan, number: int) -> Any:
     entry = Entry(kind="receipt", id=f"r_{name}", body=b'{"n":%d}' % number)
     tenant = plan.tenants[number % len(plan.tenants)]
     more = {"contents": (_content(name),)} if plan.contents and with_receipt else {}
-    return Append(
-        tenant=tenant, events=events, entries=(entry,) if with_receipt else (), **more
-    )
+    return Append(tenant=tenant, events=events, entries=(entry,) if with_receipt else (), **more)
 
 
 def _content(name: str) -> Any:
@@ -158,7 +162,7 @@ class Work:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.commits = 0
-        self.store = self._open()
+        self.store: Any = self._open()
 
     def _open(self) -> Any:
         from tocsin.store import Keys, Store
@@ -172,13 +176,16 @@ class Work:
     def close(self) -> None:
         """Close the store."""
         say(b"AT close")
-        self.store.close()
+        store, self.store = self.store, None
+        store.close()
 
     def _between(self) -> None:
         self.commits += 1
         plan = self.plan
         if plan.checkpoint_every and self.commits % plan.checkpoint_every == 0:
-            self._copy_back(("PASSIVE", "RESTART", "TRUNCATE")[self.commits // plan.checkpoint_every % 3])
+            self._copy_back(
+                ("PASSIVE", "RESTART", "TRUNCATE")[self.commits // plan.checkpoint_every % 3]
+            )
         if plan.reopen_every and self.commits % plan.reopen_every == 0:
             self.close()
             self.store = self._open()
@@ -235,8 +242,7 @@ class Work:
         def submit(offset: int) -> None:
             try:
                 for number in range(plan.start + offset, plan.start + plan.appends, plan.threads):
-                    append = make(plan, number)
-                    acknowledge(append, writer.submit(append).result())
+                    self._submit(writer, make(plan, number))
             except BaseException as e:  # noqa: BLE001 - raised again where it is seen
                 failed.append(e)
 
@@ -250,6 +256,20 @@ class Work:
             raise failed[0]
         writer.close()
 
+    def _submit(self, writer: Any, append: Any) -> None:
+        from tocsin.errors import StoreBusy, StoreFull
+
+        for attempt in range(self.plan.retries + 1):
+            try:
+                committed = writer.submit(append).result()
+            except (StoreBusy, StoreFull) as e:
+                refused(self.plan, e)
+                if attempt == self.plan.retries:
+                    raise
+            else:
+                acknowledge(append, committed)
+                return
+
 
 def refused(plan: Plan, why: Exception) -> None:
     """Say that nothing was written, and wait where the plan wants it."""
@@ -257,6 +277,8 @@ def refused(plan: Plan, why: Exception) -> None:
     if plan.space:
         say(b"SPACE")
         sys.stdin.readline()
+    elif plan.pause_s:
+        time.sleep(plan.pause_s)
 
 
 def follow(plan: Plan) -> int:
@@ -270,7 +292,7 @@ def follow(plan: Plan) -> int:
         work.close()
     except StoreFailed as e:
         say(b"FAILED", type(e).__name__.encode())
-        if work is not None:
+        if work is not None and work.store is not None:
             _still_failed(work, plan)
         return EX_IOERR
     except TocsinError as e:

@@ -71,6 +71,7 @@ class Dimension(msgspec.Struct, frozen=True, kw_only=True):
         values: how many there are; `cells` holds at most `AUDIT_ROWS_MAX`.
         unknown: responses that do not say where they belong: a blind spot.
         tested: whether a rate here is compared with a rate elsewhere.
+        judged: whether any outcome could have been a cluster; otherwise there is too little.
         verdict: a sentence.
     """
 
@@ -78,6 +79,7 @@ class Dimension(msgspec.Struct, frozen=True, kw_only=True):
     values: int
     unknown: int
     tested: bool
+    judged: bool
     verdict: str
     cells: tuple[Cell, ...]
 
@@ -278,7 +280,7 @@ def _dimension(
     else:
         verdict = "too few alarms to tell: no outcome could have been a cluster"
     return Dimension(
-        name=name, values=len(tallies), unknown=unknown, tested=True, verdict=verdict,
+        name=name, values=len(tallies), unknown=unknown, tested=True, judged=useful, verdict=verdict,
         cells=tuple(cells),
     )  # fmt: skip
 
@@ -316,6 +318,7 @@ def _rung(responses: dict[str, _Response], ringers: dict[str, list[Alarmed]]) ->
                 values=len(tallies),
                 unknown=unknown,
                 tested=False,
+                judged=False,
                 verdict=verdict,
                 cells=tuple(cells),
             )

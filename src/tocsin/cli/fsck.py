@@ -1,0 +1,70 @@
+"""`tocsin fsck`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tocsin.cli.terminal import err, json_bytes, out, plain, progress, prose, table
+from tocsin.errors import InputError
+
+if TYPE_CHECKING:
+    from tocsin.receipts.keys import PublicKey
+
+
+@click.command("fsck", short_help="Check that a record still is what was written.")
+@click.argument("store")
+@click.option(
+    "--key",
+    "key",
+    metavar="FILE|VKEY",
+    help="Public key of the logs (log.vkey): check the checkpoints' signatures too.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(store: str, key: str | None, *, as_json: bool) -> None:
+    """Check that a record, STORE, still is what was written: a path, sqlite:/// or postgresql://.
+
+    Rebuilds every log from its entries and every period from its events, and compares them with
+    the stored hashes and the signed checkpoints. Only reads, and may run beside the gateway. The
+    exit status is 0 where all is sound, 1 where it is not.
+
+    Example: tocsin fsck record.db --key keys/log.vkey
+    """
+    from tocsin.store.fsck import fsck
+    from tocsin.store.store import Store
+
+    keys = () if key is None else _keys(key)
+    with Store.open(store, create=False, forward=False) as opened, progress("checking") as bar:
+        found = fsck(opened, keys=keys, progress=bar)
+    if as_json:
+        click.echo(json_bytes(found))
+    else:
+        console = out()
+        if found.findings:
+            rows = [[f.about, f.tenant or "-", f.said] for f in found.findings]
+            console.print(table("", ["about", "tenant", "what"], rows))
+        if found.more:
+            console.print(prose(f"and {found.more} more"))
+        looked = (
+            f"{found.tenants} tenants, {found.events:,} events, {found.entries:,} entries, "
+            f"{found.checkpoints:,} checkpoints"
+        )
+        signed = "" if found.signatures else "; no signature was checked, since no --key was given"
+        console.print(prose(f"{'sound' if found.sound else 'NOT SOUND'}: {looked}{signed}"))
+    if not found.sound:
+        err().print(plain("the record is not what was written"), style="bold")
+        raise click.exceptions.Exit(1)
+
+
+def _keys(given: str) -> tuple[PublicKey, ...]:
+    from tocsin.receipts.keys import read_key, read_keys
+
+    path = Path(given)
+    if not path.is_file():
+        return (read_key(given),)
+    try:
+        return read_keys(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as e:
+        raise InputError(f"cannot read the keys {given!r}: {e}") from None

@@ -1,0 +1,109 @@
+"""`tocsin trace`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+from rich.text import Text
+from rich.tree import Tree
+
+from tocsin.cli.history import opened
+from tocsin.cli.terminal import json_bytes, out, plain
+from tocsin.errors import InputError
+from tocsin.limits import TRACE_VALUE_CHARS_MAX
+
+if TYPE_CHECKING:
+    from tocsin.events.chain import Link
+    from tocsin.store import Stored
+
+
+@click.command("trace", short_help="Show what happened to one request, in order.")
+@click.argument("store")
+@click.argument("id")
+@click.option("--tenant", required=True, help="Whose record.")
+@click.option("--folder", metavar="FOLDER", help="Where the history is, if the store cannot know.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(store: str, id: str, tenant: str, folder: str | None, *, as_json: bool) -> None:  # noqa: A002 - the word for it
+    """Show everything that STORE knows of ID: a request, a response or its receipt, a session or an
+    event.
+
+    In the order input, retrieval, output, tools, alarm, action, and what came after; from the store
+    and from its history. The exit status is 1 where nothing is known.
+
+    Example: tocsin trace record.db r_8J2k --tenant acme
+    """  # noqa: D205 - two lines for one sentence
+    from tocsin.events.chain import chain
+    from tocsin.events.moments import rfc3339
+    from tocsin.store import Scope
+
+    with opened(store, folder=folder) as (_, history):
+        found = history.trace(Scope(tenant), id)
+    if not found:
+        raise InputError(f"nothing is known of {id[:64]!r} in the record of {tenant!r}")
+    branches = chain([stored.event for stored in found])
+    if as_json:
+        told = [
+            {
+                "request": branch.request,
+                "call": branch.call,
+                "events": [
+                    {
+                        "stage": link.stage,
+                        "seq": found[link.position].seq,
+                        "time": rfc3339(link.event.time_us),
+                        "event": link.event,
+                    }
+                    for link in branch.links
+                ],
+            }
+            for branch in branches
+        ]
+        click.echo(json_bytes({"tenant": tenant, "id": id, "calls": told}))
+        return
+    tree = Tree(Text(plain(id), style="bold"), guide_style="dim")
+    for branch in branches:
+        names = [f"call {branch.call}"] if branch.call else []
+        names += [f"request {branch.request}"] if branch.request else []
+        stem = tree.add(Text(plain(", ".join(names) or "belongs to no request")))
+        _grow(stem, branch.links, found)
+    out().print(tree)
+
+
+def _grow(stem: Tree, links: Sequence[Link], found: Sequence[Stored]) -> None:
+    """Add the events of one call, by stage."""
+    stage, bough = "", stem
+    begins = min((link.event.time_us for link in links), default=0)
+    for link in links:
+        if link.stage != stage:
+            stage = link.stage
+            bough = stem.add(Text(stage, style="italic"))
+        after = (link.event.time_us - begins) / 1000
+        line = Text()
+        line.append(f"#{found[link.position].seq} ", style="dim")
+        line.append(plain(link.event.kind), style=_style(link.event.kind))
+        line.append(f" +{after:,.0f} ms", style="dim")
+        line.append(_said(link.event.body))
+        bough.add(line)
+
+
+def _said(body: Any) -> str:
+    """Say what an event holds that is not as usual; what models wrote is made harmless."""
+    parts = []
+    for field in msgspec.structs.fields(body):
+        name, value = field.name, getattr(body, field.name)
+        if value == field.default or not (value or value is False or value == 0):
+            continue
+        text = plain(" ".join(str(msgspec.to_builtins(value)).split()))
+        if len(text) > TRACE_VALUE_CHARS_MAX:
+            text = text[: TRACE_VALUE_CHARS_MAX - 1] + "…"
+        parts.append(f"{name}={text}")
+    return "  " + "  ".join(parts) if parts else ""
+
+
+def _style(kind: str) -> str:
+    if kind in {"alarm", "tool.denied", "failure"}:
+        return "bold red"
+    return "bold" if kind in {"intervention", "stream.ended"} else ""

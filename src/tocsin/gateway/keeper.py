@@ -1,0 +1,258 @@
+"""The record of one process: opened, given what requests leave behind, and closed.
+
+Imported only where there is a record: SQLAlchemy and what belongs to it take a third of a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import hmac
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from tocsin.errors import InputError, StoreError
+from tocsin.gateway.books import RawContent, RecordFailure, Told
+from tocsin.gateway.meters import Meters
+from tocsin.gateway.site import RecordPlan, Site
+from tocsin.guarding.receipt import Receipt, salt_of
+from tocsin.limits import (
+    CONTENT_EXPIRE_S,
+    RECORD_CLOSE_MS_MAX,
+    RECORD_SLOW_MS,
+    REDACTION_KEY_BYTES_MIN,
+)
+from tocsin.record.recorder import Bounds, Recorder
+from tocsin.record.redaction import PatternFinder, Redaction, Redactor
+from tocsin.store import Append, Content, Entry, Keys, Scope, Store, Writer
+from tocsin.store.access import Access
+from tocsin.store.vault import expire, purge
+
+REDACTION_KEY = "redaction.key"
+"""In the folder of the keys: equal values have equal hashes for as long as it is the same."""
+
+_json = msgspec.json.Encoder().encode
+
+
+async def open_keeper(site: Site, meters: Meters) -> RecordKeeper:
+    """Open the record that a configuration names, and begin to keep it.
+
+    Raises:
+        InputError: there is no record in it, or it cannot be opened; the message says why.
+        StoreError: the store is busy, damaged, or of a later version.
+    """
+    plan = site.record
+    if plan is None:
+        raise InputError("the configuration names no record")
+    keeper = await asyncio.to_thread(_opened, plan, tuple(_names(site)), meters)
+    await keeper.start()
+    return keeper
+
+
+def _opened(plan: RecordPlan, names: Iterable[str], meters: Meters) -> RecordKeeper:
+    keys = Keys.open(plan.keys, name=plan.log, environment=os.environ)
+    if keys.signer.name != plan.log:
+        raise InputError(
+            f"the keys in {str(plan.keys)!r} are those of the log {keys.signer.name!r}, and the "
+            f"configuration says {plan.log!r}: name the log as it was, or give it keys of its own"
+        )
+    secret = redaction_key(plan.keys)
+    redaction = Redaction(PatternFinder(plan.redaction), secret, names)
+    salting = hmac.digest(secret, b"tocsin.salts/1", "sha256")
+    store = Store.open(plan.store, keys=keys)
+    return RecordKeeper(store, redaction, salting, plan.period_s, meters)
+
+
+def _names(site: Site) -> Iterable[str]:
+    """Give what the configuration calls things by, which is stored as it is."""
+    for route in site.routes:
+        yield from (route.name, route.upstream.name, route.guard.name, route.guard.digest)
+    for check in site.checks:
+        declares = check.verifier.declares
+        yield from (check.name, declares.name, declares.version)
+        if check.monitor is not None:
+            yield check.monitor.calibration.digest
+
+
+def redaction_key(folder: Path) -> bytes:
+    """Read the key of the redaction; make it where there is none.
+
+    Raises:
+        InputError: it cannot be read or made, or it is none.
+    """
+    path = folder / REDACTION_KEY
+    try:
+        if not path.exists():
+            _make_key(path)
+        key = base64.b64decode(path.read_bytes().strip(), validate=True)
+    except OSError as e:
+        raise InputError(f"cannot read {str(path)!r}: {e.strerror}") from None
+    except binascii.Error:
+        key = b""
+    if len(key) < REDACTION_KEY_BYTES_MIN:
+        raise InputError(
+            f"{str(path)!r} holds no key: {REDACTION_KEY_BYTES_MIN} random bytes as base64"
+        )
+    return key
+
+
+def _make_key(path: Path) -> None:
+    """Write a key whole; where another process was first, its key stays."""
+    made = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    handle = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as f:
+        f.write(base64.b64encode(secrets.token_bytes(REDACTION_KEY_BYTES_MIN)) + b"\n")
+        f.flush()
+        os.fsync(f.fileno())
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(made, path)
+    finally:
+        made.unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class RecordKeeper:
+    """A store, its writer, and the recorder before them. Used within one event loop.
+
+    Args:
+        store: is closed with it.
+        redaction: cleans whatever is stored.
+        salting: the key that the salts of receipts are made from.
+        period_s: how often periods are signed.
+        meters: counts.
+
+    Attributes:
+        access: whose key is whose, of those that the store keeps.
+    """
+
+    def __init__(
+        self, store: Store, redaction: Redaction, salting: bytes, period_s: float, meters: Meters
+    ) -> None:
+        self.store = store
+        self._redaction = redaction
+        self._salting = salting
+        self._writer = Writer(store)
+        self.recorder = Recorder(
+            self._writer,
+            redaction.tenant,
+            bounds=Bounds(period_s=period_s, slow_ms=RECORD_SLOW_MS),
+            periods=lambda tenant: store.close_period(Scope(tenant)),
+            meters=meters,
+        )
+        self.access = Access(store, redact=lambda tenant, text: redaction.tenant(tenant).text(text))
+        self._closing = asyncio.Event()
+        self._expiring: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to sign periods, and to delete raw content that has expired."""
+        await self.recorder.start()
+        self._expiring = asyncio.get_running_loop().create_task(self._expire())
+
+    @property
+    def failure(self) -> RecordFailure | None:
+        """Why nothing can be recorded now; None where it can."""
+        if self.store.failed is not None:
+            return "record_failed"
+        match self.recorder.state:
+            case "failed":
+                return "record_failed"
+            case "slow":
+                return "record_unavailable"
+        return None
+
+    def salt(self, tenant: str, receipt: str) -> bytes:
+        """Give the salt for what a receipt says of withheld text."""
+        return salt_of(self._salting, tenant, receipt)
+
+    def cleaned(self, receipt: Receipt) -> Receipt:
+        """Mask what clients and upstreams wrote in a receipt; all else is ours."""
+        who = receipt.who
+        redactor = self._redaction.tenant(who.tenant)
+        return msgspec.structs.replace(
+            receipt,
+            who=msgspec.structs.replace(
+                who, model=redactor.name(who.model), asked=redactor.name(who.asked)
+            ),
+            failures=tuple(
+                msgspec.structs.replace(one, detail=redactor.text(one.detail))
+                if one.detail
+                else one
+                for one in receipt.failures
+            ),
+        )
+
+    def note(self, told: Told) -> None:
+        """Have events recorded soon; what finds no room is shed and counted."""
+        with contextlib.suppress(StoreError):  # it is shed and counted by the recorder
+            self.recorder.note(self._append(told))
+
+    async def keep(self, told: Told) -> None:
+        """Have a receipt and its events recorded; returns when they are on disk.
+
+        Raises:
+            TocsinError: they are not.
+        """
+        await self.recorder.record(self._append(told))
+
+    async def close(self) -> None:
+        """Record what waits, but not for ever, and close the store."""
+        self._closing.set()
+        if self._expiring is not None:
+            await self._expiring
+        await self.recorder.close()
+        await asyncio.to_thread(self._writer.close, RECORD_CLOSE_MS_MAX / 1_000)
+        self.store.close()
+
+    def _append(self, told: Told) -> Append:
+        """Put it as the recorder takes it; the receipt is `cleaned` by now."""
+        redactor = self._redaction.tenant(told.tenant)
+        entries: tuple[Entry, ...] = ()
+        if told.receipt is not None:
+            body = _json(told.receipt)
+            entries = (Entry(kind="receipt", id=told.receipt.who.id, body=body),)
+        return Append(
+            tenant=told.tenant,
+            events=told.events,
+            entries=entries,
+            contents=tuple(_content(one, redactor) for one in told.contents),
+        )
+
+    async def _expire(self) -> None:
+        """Delete raw content whose time is over, again and again, until the record closes."""
+        while not self._closing.is_set():
+            with contextlib.suppress(StoreError):  # the next one finds it
+                await asyncio.to_thread(self._expire_once)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), CONTENT_EXPIRE_S)
+
+    def _expire_once(self) -> None:
+        gone = 0
+        for tenant in [head.tenant for head in self.store.heads()]:
+            with self.store.transaction("delete raw content that has expired") as connection:
+                gone += expire(connection, tenant, self.store.now_us())
+        if gone:
+            purge(self.store)
+
+
+def _content(one: RawContent, redactor: Redactor) -> Content:
+    request = redactor.name(one.request)
+    return Content(
+        id=one.id,
+        subject=redactor.person(one.user) if one.user else request,
+        request=request,
+        what=one.what,
+        text=one.text,
+        why=one.why,
+        expires_us=one.expires_us,
+    )

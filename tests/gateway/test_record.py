@@ -1,0 +1,90 @@
+"""What the gateway writes into its record: each stream once, in order, and receipts that verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gateway.kept import kept, plan, whole
+from gateway.world import Gate, on_literal, saying, within
+
+from tocsin.stream.events import APIS, Api
+
+LEAK = "The gates are called SEVEN-7-GATES and so on, and on and on."
+SAID = "A quiet day at the sea, and nothing else to tell of."
+each_api = pytest.mark.parametrize("api", APIS)
+
+
+def recording(folder: Path, **site: Any) -> dict[str, Any]:
+    return {"record": plan(folder), **site}
+
+
+@each_api
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_that_is_good_is_told_from_its_beginning_to_its_end(
+    api: Api, stream: bool, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with Gate(saying(SAID), on_literal(), site=recording(tmp_path)) as gate:
+            told = {
+                "x-request-id": "req-1", "x-tocsin-surface": "shop", "x-tocsin-user": "ann",
+                "accept-language": "de-CH,en;q=0.5", "x-tocsin-conversation": "talk-1",
+            }  # fmt: skip
+            answer = await gate.post(api, stream=stream, told=told)
+            assert (answer.text, answer.note["recorded"]) == (SAID, None)
+        with kept(tmp_path) as record:
+            whole(record)
+            assert record.kinds == [
+                "policy.changed", "stream.opened", "policy.decided", "output.classified", "usage",
+                "stream.ended",
+            ]  # fmt: skip
+            (ended,) = record.of("stream.ended")
+            assert (ended.outcome, ended.status, ended.released) == ("ok", "ok", len(SAID))
+            event = record.events[-1]
+            assert event.links.call == answer.headers["x-tocsin-receipt"]
+            assert event.links.request == "req-1"
+            assert event.links.user is not None
+            assert event.links.user.startswith("u_")
+            assert len(event.links.session or "") == 64
+            segment = event.segment
+            assert (segment.route, segment.model, segment.policy) == ("way", "m", "policy")
+            assert (segment.surface, segment.language) == ("shop", "de-CH")
+            assert segment.model_version != "unknown"
+            (used,) = record.of("usage")
+            assert (used.tokens_out is None) == (api == "chat" and stream)  # nobody asked for them
+            assert record.receipts == []
+
+    within(test())
+
+
+@each_api
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_that_was_stopped_ends_after_its_receipt_is_on_disk(
+    api: Api, stream: bool, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with Gate(saying(LEAK), on_literal(), site=recording(tmp_path)) as gate:
+            answer = await gate.post(api, stream=stream)
+            name = answer.headers["x-tocsin-receipt"]
+            assert (answer.note["recorded"], answer.note["receipt"]) == (True, name)
+            assert gate.meters.outcomes == ["blocked"]
+        with kept(tmp_path) as record:
+            whole(record)
+            assert record.kinds[2:] == [
+                "policy.decided", "alarm", "intervention", "output.classified", "usage",
+                "stream.ended",
+            ]  # fmt: skip
+            (decided,) = record.of("policy.decided")
+            assert (decided.verdict, decided.action, decided.reason) == (
+                "refuse", "refuse", "forbidden"
+            )  # fmt: skip
+            (alarm,) = record.of("alarm")
+            assert (alarm.done, alarm.rule, alarm.receipt) == ("halt", "forbidden", name)
+            (ended,) = record.of("stream.ended")
+            assert (ended.outcome, ended.receipt) == ("blocked", name)
+            assert record.receipts == [name]
+            assert record.receipt(name)["who"]["id"] == name
+        assert b"SEVEN" not in gate.logged.getvalue()
+
+    within(test())

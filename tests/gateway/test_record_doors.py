@@ -1,0 +1,127 @@
+"""The record's paths on the gateway's port: each key reads and writes its own tenant's alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gateway.kept import kept, plan, whole
+from gateway.world import Gate, on_literal, saying, within
+
+from tocsin.gateway.site import Tenant
+from tocsin.receipts import read_keys, verify
+from tocsin.store import Keys, Store
+from tocsin.store.access import Access
+from tocsin.store.roles import local
+
+LEAK = "The gates are called SEVEN-7-GATES and so on, and on and on."
+KEYS = {"shop": "tk-shop", "bank": "tk-bank"}
+EVENT = {
+    "id": "e1", "time_us": 1, "source": "shop", "body": {"kind": "feedback", "verdict": "down"},
+}  # fmt: skip
+
+
+def tenants() -> tuple[Tenant, ...]:
+    return tuple(
+        Tenant(name=name, keys=(hashlib.sha256(key.encode()).hexdigest(),))
+        for name, key in KEYS.items()
+    )
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+async def get(gate: Gate, path: str, key: str = "", **headers: str) -> tuple[int, bytes]:
+    told = {**(bearer(key) if key else {}), **headers}
+    url = f"http://127.0.0.1:{gate.port}{path}"
+    async with gate.client.get(url, headers=told) as response:
+        return response.status, await response.read()
+
+
+async def send(gate: Gate, body: Any, key: str = "", **headers: str) -> tuple[int, Any]:
+    told = {"content-type": "application/json", **(bearer(key) if key else {}), **headers}
+    url = f"http://127.0.0.1:{gate.port}/v1/events"
+    async with gate.client.post(url, data=json.dumps(body), headers=told) as response:
+        return response.status, await response.json()
+
+
+def now(event: dict[str, Any], gate: Gate) -> dict[str, Any]:
+    return {**event, "time_us": int(gate.plane.now().timestamp() * 1_000_000)}
+
+
+def test_each_key_reads_and_writes_its_own_tenants_record(tmp_path: Path) -> None:
+    async def test() -> None:
+        site = {"record": plan(tmp_path), "open_to_all": False, "tenants": tenants()}
+        async with Gate(saying(LEAK), on_literal(), site=site) as gate:
+            told = {**bearer("tk-shop"), "x-request-id": "req-7"}
+            answer = await gate.post("chat", told=told)
+            name = answer.headers["x-tocsin-receipt"]
+            status, proof = await get(gate, f"/v1/receipts/{name}", "tk-shop")
+            assert status == 200
+            keys = read_keys((tmp_path / "keys" / "log.vkey").read_text())
+            found = verify(proof, [key.named(f"{key.name}/shop") for key in keys])
+            assert found.entry.id == name
+            assert (await get(gate, f"/v1/receipts/{name}", "tk-bank"))[0] == 404
+            assert (await get(gate, f"/v1/receipts/{name}"))[0] == 401
+            assert (await get(gate, f"/v1/receipts/{name}", "tk-none"))[0] == 401
+            status, raw = await get(gate, "/v1/traces/req-7", "tk-shop")
+            assert status == 200
+            kinds = [
+                e["event"]["body"]["kind"] for b in json.loads(raw)["branches"] for e in b["events"]
+            ]
+            assert {"stream.opened", "alarm", "stream.ended"} <= set(kinds)
+            assert (await get(gate, "/v1/traces/req-7", "tk-bank"))[0] == 404
+            status, said = await send(gate, [now(EVENT, gate)], "tk-bank")
+            assert (status, said["accepted"]) == (200, 1), said
+            assert (await send(gate, [EVENT], ""))[0] == 401
+        with kept(tmp_path, "bank") as record:
+            assert "feedback" in record.kinds
+        with kept(tmp_path, "shop") as record:
+            whole(record)
+            assert "feedback" not in record.kinds
+
+    within(test())
+
+
+def test_keys_of_people_have_the_roles_that_the_store_says(tmp_path: Path) -> None:
+    async def test() -> None:
+        site = {"record": plan(tmp_path), "open_to_all": False, "tenants": tenants()}
+        async with Gate(saying(LEAK), on_literal(), site=site) as gate:
+            name = (await gate.post("chat", told=bearer("tk-shop"))).headers["x-tocsin-receipt"]
+            keys = Keys.open(tmp_path / "keys", create=False)
+            with Store.open(str(tmp_path / "record.db"), keys=keys, create=False) as store:
+                access = Access(store, redact=lambda _, text: text)
+                viewer = access.add_key(local("shop", "ann"), "viewer")
+            assert (await get(gate, f"/v1/receipts/{name}", viewer.key))[0] == 200
+            assert (await send(gate, [now(EVENT, gate)], viewer.key))[0] == 403
+            # A key of the record asks no model.
+            assert (await gate.post("chat", told=bearer(viewer.key))).status == 401
+
+    within(test())
+
+
+@pytest.mark.parametrize("headers", [{"origin": "https://page.example"}, {"host": "page.example"}])
+def test_without_keys_a_page_from_elsewhere_reads_nothing(
+    headers: dict[str, str], tmp_path: Path
+) -> None:
+    async def test() -> None:
+        async with Gate(saying(LEAK), on_literal(), site={"record": plan(tmp_path)}) as gate:
+            name = (await gate.post("chat")).headers["x-tocsin-receipt"]
+            assert (await get(gate, f"/v1/receipts/{name}"))[0] == 200
+            assert (await get(gate, f"/v1/receipts/{name}", **headers))[0] == 401
+            assert (await send(gate, [now(EVENT, gate)], **headers))[0] == 401
+
+    within(test())
+
+
+def test_without_a_record_there_are_no_such_paths() -> None:
+    async def test() -> None:
+        async with Gate(saying(LEAK), on_literal()) as gate:
+            assert (await get(gate, "/v1/receipts/r_1"))[0] == 404
+            assert (await send(gate, [EVENT]))[0] == 404
+
+    within(test())

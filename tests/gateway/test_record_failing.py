@@ -1,0 +1,361 @@
+"""A record that is slow, full, away or broken: streams end validly, and nobody is told a lie."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gateway.kept import kept, plan, whole
+from gateway.processes import Client, Process, eventually, metric
+from gateway.provocations import Disk
+from gateway.test_serve import ASKED
+from gateway.world import FILTERED, WHOLE, Gate, on_literal, saying, within
+
+from tocsin.errors import InputError, StoreFailed, StoreFull
+from tocsin.gateway import books, keeper
+from tocsin.gateway.meters import NoMeters
+from tocsin.gateway.site import Site
+from tocsin.guarding.plan import Guard
+from tocsin.store import Store
+from tocsin.stream.events import APIS, Api
+from tocsin.testing.fake_model import Choice, FakeModel, Fault, Reply
+
+LEAK = "The gates are called SEVEN-7-GATES and so on, and on and on."
+SAID = "All is well on this calm and sunny day by the sea; no more than that. " * 4
+each_api = pytest.mark.parametrize("api", APIS)
+each_form = pytest.mark.parametrize("stream", [True, False])
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """A disk that a test can break; only what a test says is slow."""
+    made = Disk()
+    monkeypatch.setattr(Store, "commit_prepared", made.commit_prepared())
+    monkeypatch.setattr(keeper, "RECORD_SLOW_MS", 60_000)
+    return made
+
+
+def recording(folder: Path) -> dict[str, Any]:
+    return {"record": plan(folder)}
+
+
+async def until(gate: Gate, failure: str | None) -> None:
+    """Wait until the gateway knows how its record is."""
+    async with asyncio.timeout(20):
+        while gate.plane.books.failure != failure:  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0.005)
+
+
+@each_api
+@each_form
+def test_a_stop_does_not_wait_for_the_disk_and_its_note_does(
+    api: Api, stream: bool, tmp_path: Path, disk: Disk
+) -> None:
+    async def test() -> None:
+        said = Choice(text="x" * 640 + LEAK + SAID * 40)
+        reply = Reply(choices=(said,), cut=4)
+        async with Gate(reply, on_literal(), site=recording(tmp_path)) as gate:
+            disk.be_slow()
+            waits = asyncio.create_task(gate.post(api, stream=stream))
+            async with asyncio.timeout(20):
+                while not gate.meters.alarms:  # noqa: ASYNC110 - nobody tells of it
+                    await asyncio.sleep(0.005)
+            if stream:
+                await gate.fake.until(open=0)  # the upstream is let go of while the disk is asleep
+            assert not waits.done()
+            disk.be_sound()
+            answer = await waits
+            assert answer.note["recorded"] is True
+            assert [FILTERED[api]] == answer.ends
+            assert "SEVEN" not in answer.raw.decode()
+        with kept(tmp_path) as record:
+            whole(record)
+            assert record.receipts == [answer.headers["x-tocsin-receipt"]]
+
+    within(test())
+
+
+@each_api
+@each_form
+def test_a_disk_that_is_too_slow_is_waited_for_no_longer_than_the_limit(
+    api: Api, stream: bool, tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(books, "RECORD_WAIT_MS", 50)
+
+    async def test() -> None:
+        async with Gate(saying(LEAK), on_literal(), site=recording(tmp_path)) as gate:
+            disk.be_slow()
+            answer = await gate.post(api, stream=stream)
+            assert answer.note["recorded"] is False
+            assert [FILTERED[api]] == answer.ends
+            assert ("record_unavailable", "report") in gate.meters.failures
+            disk.be_sound()
+            await gate.quiet()
+            assert gate.meters.receipts == [True]  # it came after all
+        with kept(tmp_path) as record:
+            whole(record)
+            assert record.receipts == [answer.headers["x-tocsin-receipt"]]
+
+    within(test())
+
+
+@pytest.mark.parametrize("error", [StoreFull("no room"), StoreFailed("it broke")])
+@each_form
+def test_a_receipt_that_cannot_be_recorded_is_in_the_log_whole(
+    error: Any, stream: bool, tmp_path: Path, disk: Disk
+) -> None:
+    failure = "record_failed" if isinstance(error, StoreFailed) else "record_unavailable"
+
+    async def test() -> None:
+        async with Gate(saying(LEAK), on_literal(), site=recording(tmp_path)) as gate:
+            disk.be_slow()
+            waits = asyncio.create_task(gate.post("chat", stream=stream))
+            async with asyncio.timeout(20):
+                while not gate.meters.alarms:  # noqa: ASYNC110 - nobody tells of it
+                    await asyncio.sleep(0.005)
+            disk.be(error)
+            answer = await waits
+            assert (answer.ends, answer.note["recorded"]) == (["content_filter"], False)
+            await until(gate, failure)
+            assert gate.meters.receipts == [False]
+            assert (failure, "report") in gate.meters.failures
+            assert (await gate.post("chat", stream=stream)).status == 503
+            disk.be_sound()
+            if failure == "record_unavailable":
+                await until(gate, None)  # it is asked again, and found sound
+                assert (await gate.post("chat", stream=stream)).note["recorded"] is True
+        (line,) = [one for one in gate.lines if one["event"] == failure]
+        assert line["receipt"]["who"]["id"] == answer.headers["x-tocsin-receipt"]
+        with kept(tmp_path) as record:
+            whole(record)
+            assert answer.headers["x-tocsin-receipt"] not in record.receipts
+
+    within(test())
+
+
+@pytest.mark.parametrize(
+    ("guard", "shown"),
+    [
+        ({}, None),
+        ({"passed": frozenset({"record_unavailable"})}, "degraded"),
+        ({"mode": "observe"}, "ok"),
+    ],
+)
+def test_what_follows_from_a_full_record_is_the_policys_to_say(
+    guard: dict[str, Any], shown: str | None, tmp_path: Path, disk: Disk
+) -> None:
+    async def test() -> None:
+        async with Gate(saying(SAID), on_literal(), guard=guard, site=recording(tmp_path)) as gate:
+            assert (await gate.post("chat")).note["status"] == "ok"
+            disk.be(StoreFull("no room"))
+            await gate.post("chat")  # whatever becomes of this one: it is found out with it
+            await until(gate, "record_unavailable")
+            answer = await gate.post("chat")
+            if shown is None:
+                assert answer.status == 503
+                assert "(record_unavailable)" in answer.json["error"]["message"]
+            else:
+                assert (answer.text, answer.ends) == (SAID, [WHOLE["chat"]])
+                assert (answer.note["status"], answer.note["recorded"]) == (shown, False)
+            disk.be_sound()
+            await until(gate, None)
+            assert (await gate.post("chat")).note["status"] == "ok"
+        with kept(tmp_path) as record:
+            # What was told while there was no room is missing, and is told as missing.
+            assert sum(one.events for one in record.of("record.shed")) > 0
+
+    within(test())
+
+
+def test_a_real_file_that_is_full_takes_more_when_there_is_room(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with Gate(saying(LEAK), on_literal(), site=recording(tmp_path)) as gate:
+            assert (await gate.post("chat")).note["recorded"] is True
+            store = gate.plane.books.keeper.store  # type: ignore[union-attr]
+            limit(store, "PRAGMA max_page_count = 1")
+            full = [await gate.post("chat") for _ in range(40)]
+            assert {one.status for one in full} == {200, 503}
+            for one in full:
+                assert one.status == 503 or one.ends == ["content_filter"]
+            limit(store, "PRAGMA max_page_count = 1073741823")
+            await until(gate, None)
+            assert (await gate.post("chat")).note["recorded"] is True
+            said = {
+                one.headers["x-tocsin-receipt"]
+                for one in full
+                if one.status == 200 and one.note["recorded"]
+            }
+        with kept(tmp_path) as record:
+            assert said <= set(record.receipts)
+
+    within(test())
+
+
+def limit(store: Store, pragma: str) -> None:
+    """Say how large the file of a store may be: on the connection that writes."""
+    raw = store._engines.writing.raw_connection()
+    try:
+        raw.cursor().execute(pragma)
+    finally:
+        raw.close()
+
+
+def test_a_file_that_another_process_holds_is_unavailable_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "RECORD_SLOW_MS", 20)
+    monkeypatch.setattr(books, "RECORD_WAIT_MS", 20)
+
+    async def test() -> None:
+        async with Gate(saying(LEAK), on_literal(), site=recording(tmp_path)) as gate:
+            assert (await gate.post("chat")).status == 200
+            await gate.quiet()
+            other = sqlite3.connect(tmp_path / "record.db", isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            answer = await gate.post("chat")
+            assert (answer.ends, answer.note["recorded"]) == (["content_filter"], False)
+            await until(gate, "record_unavailable")
+            assert (await gate.post("chat")).status == 503
+            other.execute("ROLLBACK")
+            other.close()
+            await until(gate, None)
+            await gate.quiet()
+        with kept(tmp_path) as record:
+            whole(record)
+            assert answer.headers["x-tocsin-receipt"] in record.receipts  # it came after all
+
+    within(test())
+
+
+def test_too_many_receipts_that_wait_are_told_of(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(books, "RECORD_WAIT_MS", 20)
+
+    async def test() -> None:
+        async with Gate(saying(LEAK), on_literal(), site=recording(tmp_path)) as gate:
+            gate.plane.books._most = 1
+            disk.be_slow()
+            answers = [await gate.post("chat") for _ in range(2)]
+            assert [one.note["recorded"] for one in answers] == [False, False]
+            assert gate.meters.receipts == [False]
+            disk.be_sound()
+
+    within(test())
+
+
+# ------------------------------------------------------------------------------ keys and places
+
+
+def test_keys_of_another_log_are_refused(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with Gate(saying(SAID), site=recording(tmp_path)):
+            pass
+        site = Site(routes=(), record=plan(tmp_path, log="other.example"))
+        with pytest.raises(InputError, match="name the log as it was"):
+            await keeper.open_keeper(site, NoMeters())
+
+    within(test())
+
+
+def test_a_key_of_the_redaction_that_is_none_is_refused(tmp_path: Path) -> None:
+    first = keeper.redaction_key(tmp_path)
+    assert keeper.redaction_key(tmp_path) == first
+    path = tmp_path / keeper.REDACTION_KEY
+    assert path.stat().st_mode & 0o077 == 0
+    assert [one.name for one in tmp_path.iterdir()] == [keeper.REDACTION_KEY]
+    path.write_text("none\n")
+    with pytest.raises(InputError, match="holds no key"):
+        keeper.redaction_key(tmp_path)
+
+
+# ------------------------------------------------------------------------------- whole processes
+
+BREAKING = """
+import os, sys
+from tocsin.errors import StoreFailed
+from tocsin.store import Store
+
+real = Store.commit_prepared
+
+def commit_prepared(store, given):
+    if os.path.exists(os.environ["BREAKS"]):
+        raise StoreFailed("the disk reported an error")
+    return real(store, given)
+
+Store.commit_prepared = commit_prepared
+from tocsin.cli.serve import command
+command()
+"""
+CONFIG = """
+open_to_all: true
+upstreams: {{one: {{url: "{url}/v1"}}}}
+routes: [{{name: all}}]
+policies:
+  default:
+    checks: [{{verifier: patterns, findings: {{"*": halt}}}}]
+record: {{store: record.db, keys: keys, log: gateway.example/log, period_s: 3600}}
+"""
+
+
+def serve(folder: Path, url: str, *more: str) -> Process:
+    """Start a gateway whose disk breaks as soon as there is a file called `broken`."""
+    config = folder / "gateway.yaml"
+    config.write_text(CONFIG.format(url=url))
+    at = ["--port", "0", "--metrics", "127.0.0.1:0"]
+    return Process(
+        [sys.executable, "-c", BREAKING, str(config), *at, *more],
+        TMPDIR=str(folder),
+        BREAKS=str(folder / "broken"),
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_process_that_cannot_keep_its_word_ends_and_says_why(
+    workers: int, tmp_path: Path
+) -> None:
+    reply = Reply(choices=(Choice(text=SAID * 4),), faults=(Fault(kind="hang", after_frames=200),))
+    with FakeModel(reply) as fake, serve(tmp_path, fake.url, "--workers", str(workers)) as gateway:
+        with Client(gateway.where) as client:
+            client.post(body=ASKED)
+            client.until(b"calm")
+            (tmp_path / "broken").touch()
+            with Client(gateway.where) as other:
+                other.post(body=ASKED)
+                gateway.until_logged("draining")
+            fake.release()
+            told = client.rest()
+        assert b"data: [DONE]" in told
+        assert gateway.ended() == os.EX_IOERR
+    with kept(tmp_path) as record:
+        assert len(record.stored) > 0
+
+
+def test_a_process_that_is_told_to_stop_writes_all_of_it(tmp_path: Path) -> None:
+    with FakeModel() as fake, serve(tmp_path, fake.url) as gateway:
+        for _ in range(3):
+            with Client(gateway.where) as client:
+                client.post(body=ASKED)
+                status, _ = client.answer()
+                assert status == 200
+        eventually(lambda: metric(gateway, 'tocsin_recorded_total{what="event"}') >= 12)
+        assert metric(gateway, "tocsin_record_ok") == 1
+        gateway.send(signal.SIGTERM)
+        assert gateway.ended() == 0
+    with kept(tmp_path) as record:
+        whole(record)
+        assert [one.outcome for one in record.of("stream.ended")] == ["ok"] * 3
+        assert len(record.of("control.changed")) == 1
+        assert record.store.entries(record.scope, kind="period")
+
+
+def test_a_guard_may_pass_an_unavailable_record_and_never_a_failed_one() -> None:
+    Guard(passed=frozenset({"record_unavailable"}))
+    with pytest.raises(InputError):
+        Guard(passed=frozenset({"record_failed"}))

@@ -1,0 +1,254 @@
+"""`tocsin fsck`: sound where nothing was touched, and every kind of damage is found and named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner
+from store.making import append
+from store.postgres import server
+
+from tocsin.cli.fsck import command
+from tocsin.receipts import Signer
+from tocsin.store import Keys, Scope, Store
+from tocsin.store import tables as t
+from tocsin.store.fsck import fsck
+
+ACME = Scope("acme")
+e, n, p, h, c = t.events.c, t.entries.c, t.nodes.c, t.heads.c, t.checkpoints.c
+
+
+def filled(store: Store) -> None:
+    for round_ in range(6):
+        first = round_ * 4
+        store.commit(
+            [
+                append("acme", *range(first, first + 4), receipts=(f"r{first}", f"r{first + 1}")),
+                append("other", first, receipts=(f"r{first}",) * (round_ % 2)),
+            ]
+        )
+        if round_ % 2:
+            store.close_period(ACME)
+
+
+def about(store: Store, keys: Keys | None = None) -> set[str]:
+    report = fsck(store, keys=[] if keys is None else [keys.signer.public])
+    assert report.sound == (not report.findings)
+    return {finding.about for finding in report.findings}
+
+
+def test_what_nobody_touched_is_sound(store: Store, keys: Keys) -> None:
+    assert fsck(store).sound
+    filled(store)
+    told: list[tuple[int, int]] = []
+    report = fsck(store, keys=[keys.signer.public], progress=lambda *at: told.append(at))
+    assert report.findings == ()
+    assert (report.tenants, report.events, report.entries) == (2, 30, 18)
+    assert report.checkpoints == 6 + 3 + 3
+    assert told[0] == (0, 48)
+
+
+def spoil(store: Store, statement: sa.Executable) -> None:
+    with store.transaction("spoil") as connection:
+        assert connection.execute(statement).rowcount
+
+
+DAMAGE: dict[str, tuple[Callable[[], sa.Executable], set[str]]] = {
+    "event changed": (
+        lambda: sa.update(t.events).where(e.tenant == "acme", e.seq == 3).values(body=b"{}"),
+        {"event"},
+    ),
+    "event taken out": (
+        lambda: sa.delete(t.events).where(e.tenant == "acme", e.seq == 3),
+        {"sequence", "period"},
+    ),
+    "last events taken out": (
+        lambda: sa.delete(t.events).where(e.tenant == "acme", e.seq > 20),
+        {"sequence", "period"},
+    ),
+    "event found by another id": (
+        lambda: sa.update(t.events).where(e.tenant == "acme", e.seq == 3).values(id="e99"),
+        {"event"},
+    ),
+    "hash and body changed together": (
+        lambda: (
+            sa.update(t.events)
+            .where(e.tenant == "acme", e.seq == 3)
+            .values(body=None, hash=bytes(32))
+        ),
+        {"period"},
+    ),
+    "kind changed": (
+        lambda: (
+            sa.update(t.events).where(e.tenant == "acme", e.seq == 3).values(kind="feedback")
+        ),
+        {"event", "period"},
+    ),
+    "entry changed": (
+        lambda: sa.update(t.entries).where(n.tenant == "acme", n.index == 2).values(entry=b"{}"),
+        {"entry", "tree", "checkpoint", "head"},
+    ),
+    "entry taken out": (
+        lambda: sa.delete(t.entries).where(n.tenant == "acme", n.index == 2),
+        {"entry", "period"},
+    ),
+    "entry under another id": (
+        lambda: sa.update(t.entries).where(n.tenant == "acme", n.index == 2).values(id="r99"),
+        {"entry"},
+    ),
+    "hash changed": (
+        lambda: (
+            sa.update(t.nodes)
+            .where(p.tenant == "acme", p.level == 1, p.index == 0)
+            .values(hash=bytes(32))
+        ),
+        {"tree"},
+    ),
+    "hash taken out": (
+        lambda: sa.delete(t.nodes).where(p.tenant == "acme", p.level == 0, p.index == 14),
+        {"tree"},
+    ),
+    "hash too many": (
+        lambda: sa.insert(t.nodes).values(tenant="acme", level=0, index=15, hash=bytes(32)),
+        {"tree"},
+    ),
+    "checkpoint of another root": (
+        lambda: (
+            sa.update(t.checkpoints)
+            .where(c.tenant == "acme", c.size == 2)
+            .values(root=bytes(32))
+        ),
+        {"checkpoint"},
+    ),
+    "last checkpoint taken out": (
+        lambda: sa.delete(t.checkpoints).where(c.tenant == "acme", c.size == 15),
+        {"checkpoint"},
+    ),
+    "checkpoint that is none": (
+        lambda: sa.update(t.checkpoints).where(c.tenant == "acme", c.size == 2).values(note="x"),
+        {"checkpoint"},
+    ),
+    "head behind": (
+        lambda: sa.update(t.heads).where(h.tenant == "acme").values(seq=23, size=14),
+        {"sequence", "head", "checkpoint", "entry"},
+    ),
+    "head with other hashes": (
+        lambda: sa.update(t.heads).where(h.tenant == "acme").values(frontier=bytes(128)),
+        {"head"},
+    ),
+    "head with another period": (
+        lambda: sa.update(t.heads).where(h.tenant == "acme").values(period=20),
+        {"period"},
+    ),
+    "head taken out": (lambda: sa.delete(t.heads).where(h.tenant == "acme"), {"head"}),
+    "cursor ahead": (
+        lambda: sa.insert(t.cursors).values(name="x", tenant="acme", seq=25, updated_us=0),
+        {"cursor"},
+    ),
+    "segment that is not there": (
+        lambda: sa.insert(t.segments).values(
+            tenant="acme", first=1, last=4, from_us=0, until_us=0, path="x", sha256="", rows=4,
+            made_us=0,
+        ),
+        {"segment"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_found(sqlite_path: Path, keys: Keys, damage: str) -> None:
+    statement, expected = DAMAGE[damage]
+    with Store.open(str(sqlite_path), keys=keys) as store:
+        filled(store)
+        spoil(store, statement())
+        assert about(store, keys) == expected
+
+
+def test_damage_is_found_on_a_server(keys: Keys) -> None:
+    url = server().url()
+    try:
+        with Store.open(url, keys=keys) as store:
+            filled(store)
+            spoil(store, DAMAGE["event taken out"][0]())
+            spoil(store, DAMAGE["hash changed"][0]())
+            assert about(store, keys) == {"sequence", "period", "tree"}
+    finally:
+        server().drop(url)
+
+
+def test_what_retention_took_away_is_no_damage(store: Store, keys: Keys) -> None:
+    filled(store)
+    spoil(store, sa.update(t.events).where(e.tenant == "acme", e.seq < 9).values(body=None))
+    assert about(store, keys) == set()
+
+
+def test_a_checkpoint_by_another_key_is_found(store: Store, keys: Keys) -> None:
+    filled(store)
+    other = Signer.from_seed("example.com/log", bytes([9]) * 32)
+    assert about(store) == set()
+    assert {f.about for f in fsck(store, keys=[other.public]).findings} == {"checkpoint"}
+
+
+def test_findings_are_counted_beyond_a_thousand(sqlite_path: Path) -> None:
+    with Store.open(str(sqlite_path)) as store:
+        store.commit([append("acme", *range(1_100))])
+        spoil(store, sa.update(t.events).values(body=b"{}"))
+        report = fsck(store)
+        assert (len(report.findings), report.more) == (1_000, 100)
+
+
+def test_pages_that_were_written_over_are_found(sqlite_path: Path, keys: Keys) -> None:
+    with Store.open(str(sqlite_path), keys=keys) as store:
+        store.commit([append("acme", *range(2_000))])
+    raw = bytearray(sqlite_path.read_bytes())
+    raw[40 * 4096 : 41 * 4096] = bytes(4096)
+    sqlite_path.write_bytes(raw)
+    with Store.open(str(sqlite_path), keys=keys) as store:
+        assert "file" in about(store)
+
+
+@pytest.fixture
+def sound(sqlite_path: Path, keys: Keys) -> Path:
+    with Store.open(str(sqlite_path), keys=keys) as store:
+        filled(store)
+    return sqlite_path
+
+
+def test_the_command_says_that_all_is_sound(sound: Path, keys: Keys) -> None:
+    before = sound.read_bytes()
+    done = CliRunner().invoke(command, [str(sound), "--key", keys.signer.public.line])
+    assert done.exit_code == 0, done.output
+    assert done.output == "sound: 2 tenants, 30 events, 18 entries, 12 checkpoints\n"
+    assert sound.read_bytes() == before
+
+
+def test_the_command_says_what_is_wrong(sound: Path, tmp_path: Path) -> None:
+    with sqlite3.connect(sound) as db:
+        db.execute("UPDATE events SET body = x'7b7d' WHERE tenant = 'acme' AND seq = 3")
+    db.close()
+    done = CliRunner().invoke(command, [str(sound)])
+    assert done.exit_code == 1
+    assert "event 3 is not what was written" in done.output
+    assert "NOT SOUND" in done.output
+    told = json.loads(CliRunner().invoke(command, [str(sound), "--json"]).stdout)
+    assert [finding["about"] for finding in told["findings"]] == ["event"]
+
+
+def test_the_command_reads_keys_from_a_file(sound: Path, keys: Keys, tmp_path: Path) -> None:
+    file = tmp_path / "log.vkey"
+    file.write_text(keys.signer.public.line + "\n")
+    done = CliRunner().invoke(command, [str(sound), "--key", str(file), "--json"])
+    assert done.exit_code == 0
+    assert json.loads(done.output)["signatures"] is True
+
+
+def test_a_copy_is_as_sound_as_its_original(sound: Path, tmp_path: Path) -> None:
+    shutil.copy(sound, tmp_path / "copy.db")
+    with Store.open(str(tmp_path / "copy.db"), create=False) as store:
+        assert fsck(store).sound
