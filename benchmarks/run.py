@@ -17,6 +17,7 @@ import clients
 import evasion
 import faults
 import gateway
+import history
 import injection
 import invariance
 import leaks
@@ -44,6 +45,7 @@ BENCHMARKS: dict[str, tuple[Callable[[Options], Found], str]] = {
     "validity": (validity.run, "how much of delta and epsilon each bound leaves unused"),
     "evasion": (evasion.run, "how many obfuscated values are found in each normal form"),
     "injection": (injection.run, "what the injection classifier tells apart in tool results"),
+    "history": (history.run, "questions over ten million events: traces, windows, a day"),
     "gateway": (gateway.run, "the gateway beside a raw pass-through: CPU, delay, memory, streams"),
     "clients": (clients.run, "what other people's checks of gateways say of ours"),
     "store": (store.run, "the record: acknowledged events a second, SQLite and PostgreSQL"),

@@ -12,13 +12,16 @@ from click.testing import CliRunner, Result
 from events.drawn import events
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from record.test_outward import listening
 from record.world import NOW_US, event, store
 
+from tocsin.cli.export import _send
 from tocsin.cli.main import cli
 from tocsin.events.cloudevents import from_cloudevent
 from tocsin.events.envelope import Event
 from tocsin.events.kinds import Feedback, StreamOpened
 from tocsin.record import export
+from tocsin.record.outward import Exported
 from tocsin.store import Append, Scope, Stored
 from tocsin.store.history import History
 
@@ -130,6 +133,65 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     result = _run(tmp_path / "nothing.db", "--tenant", "shop")
     assert result.exit_code == 1
     assert not (tmp_path / "nothing.db").exists()
+
+
+def test_events_are_sent_and_a_second_run_sends_what_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOOK_SECRET", "0123456789abcdef")
+    made = _made(tmp_path)
+    with listening() as (url, got, answers):
+        to = ["--to", f"{url}/hook", "--allow", "127.0.0.1", "--private", "--json"]
+        hook = [made, "--tenant", "shop", "--format", "webhook", "--secret", "HOOK_SECRET", *to]
+        first = _run(*hook)
+        assert first.exit_code == 0, first.output
+        assert msgspec.json.decode(first.stdout) == {"events": 6, "status": 204, "refused": False}
+        assert msgspec.json.decode(_run(*hook).stdout)["events"] == 0
+        answers.append(400)
+        spans = _run(made, "--tenant", "shop", "--format", "otlp", *to)
+        assert spans.exit_code == 1
+        assert "refused a batch: status 400" in spans.output
+        again = _run(made, "--tenant", "shop", "--format", "otlp-json", *to)
+        assert msgspec.json.decode(again.stdout)["events"] == 6
+    assert "webhook-signature" in got[0][1]
+    assert len(got) == 3
+
+
+class _Script:
+    """An exporter that does what it is told."""
+
+    def __init__(self, *did: str) -> None:
+        self.did = list(did)
+        self.done = Exported()
+
+    def step(self) -> str:
+        found = self.did.pop(0) if self.did else "again"
+        self.done.tries = self.done.tries + 1 if found in {"again", "refused"} else 0
+        return found
+
+    def pause_s(self) -> float:
+        return 7.0
+
+
+def test_a_run_gives_up_in_time_and_one_that_follows_does_not() -> None:
+    pauses: list[float] = []
+    away: Any = _Script("sent")
+    assert _send(away, follow=False, pause=pauses.append)
+    assert pauses == [7.0] * 8
+
+    class Enough(Exception):  # noqa: N818 - ends what would not end
+        pass
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) > 40:
+            raise Enough
+
+    follows: Any = _Script("nothing", "sent", "refused")
+    pauses.clear()
+    with pytest.raises(Enough):
+        _send(follows, follow=True, pause=pause)
+    assert pauses[:3] == [1.0, 7.0, 7.0]
 
 
 @settings(max_examples=40)

@@ -501,10 +501,20 @@ EVENT_AHEAD_US_MAX: int = 300_000_000
 """How far in the future an event may lie: five minutes of a wrong clock."""
 
 EVENT_BEHIND_US_MAX: int = 90 * 86_400_000_000
-"""How far in the past: what was kept back for longer belongs into an import, not into the stream."""
+"""How far in the past: what was kept back for longer belongs into an import."""
 
 SPAN_ATTRIBUTES_MAX: int = 256
 """Most attributes of a span that are looked at."""
+
+SPANS_BATCH_MAX: int = 10_000
+"""Most spans in one request; exporters send a few hundred."""
+
+SPANS_OBJECTS_MAX: int = 150_000
+"""Most braces in a request in JSON: 512 spans with thirty attributes have a third of it, and a
+million empty objects would keep the process busy for a second."""
+
+EVENTS_READ_AT_ONCE: int = 2
+"""Large batches that are decoded at once: a hostile one takes eighty times its size in memory."""
 
 EVENTS_BODY_MS_MAX: int = 10_000
 """How long a batch may take to come in."""
@@ -538,7 +548,7 @@ EVENTS_CLIENT_TIMEOUT_S: float = 10.0
 """How long a client waits for an answer."""
 
 EVENTS_CLIENT_BACKOFF_S_MAX: float = 30.0
-"""Longest pause of a client or an exporter between two tries; the first is a quarter of a second."""
+"""Longest pause of a client or an exporter between two tries; the first takes a quarter second."""
 
 EVENTS_ANSWER_BYTES_MAX: int = 1_048_576
 """Most that is read of an answer: a thousand verdicts take a tenth of it."""
@@ -630,6 +640,10 @@ REDACTED_TEXT_CHARS_MAX: int = 4_096
 REDACTED_NAME_CHARS_MAX: int = 256
 """Longest identifier that is kept as it is; a longer one becomes a hash."""
 
+REDACTED_EVENT_CHARS_MAX: int = 16_384
+"""Most characters of one event that are searched closely, which takes up to a tenth of a second for
+hostile ones. Names beyond become hashes, free text beyond is dropped."""
+
 REDACTED_ITEMS_MAX: int = 1_024
 """Most names of one list in an event, such as sources of a retrieval; later ones are left out."""
 
@@ -692,6 +706,9 @@ milliseconds."""
 
 HISTORY_MEMORY_MB: int = 1_024
 """What DuckDB may use to read history; a question that needs more is refused."""
+
+HISTORY_IDS_OPEN_MAX: int = 4_096
+"""Files of ids that are kept mapped at once; they take address space, and memory as it is used."""
 
 HISTORY_AFTER_HOURS: int = 24
 """How old an event has to be before it goes to a file. Until then an event that is given again

@@ -16,10 +16,12 @@ from typing import Any
 import msgspec
 import pytest
 from canaries import CANARIES, SHAPED, SHAPELESS, assert_clean
+from click.testing import CliRunner
 from gateway.kept import everything, plan
 from gateway.processes import Client, Process
 from gateway.world import PATHS, Answer, Gate, on_literal, within
 
+from tocsin.cli.main import cli
 from tocsin.events.envelope import Event
 from tocsin.events.kinds import Feedback
 from tocsin.store import Keys, Scope, Store, vault
@@ -232,6 +234,11 @@ def test_a_whole_process_keeps_none_though_it_keeps_all_content_encrypted(
         assert all(one.subject.startswith("u_") for one in kept)
         assert sum(SHAPELESS["prompt"] in text for text in texts) >= len(APIS)
         assert store.counts(Scope("local"), "kind")["feedback"] == 1
+    folder = str(tmp_path / "record" / "keys")
+    erase = ["content", "erase", str(tmp_path / "record" / "record.db"), "--tenant", "local"]
+    erase += ["--keys", folder, "--user", SHAPELESS["user"], "--reason", "asked for by the person"]
+    done = CliRunner().invoke(cli, [*erase, "--json"])
+    assert json.loads(done.stdout) == {"subjects": 1, "contents": len(kept), "purged": True}
 
 
 def post(client: Client, path: str, body: Any) -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gateway.kept import kept, plan, whole
+from gateway.live import stage
+from gateway.raw_client import ask, asking
 from gateway.world import Gate, on_literal, saying, within
 
+from tocsin.gateway.site import Route, Site, Upstream
+from tocsin.guarding.plan import Guard
 from tocsin.stream.events import APIS, Api
+from tocsin.testing.fake_model import FakeModel
 
 LEAK = "The gates are called SEVEN-7-GATES and so on, and on and on."
 SAID = "A quiet day at the sea, and nothing else to tell of."
@@ -86,5 +94,48 @@ def test_an_answer_that_was_stopped_ends_after_its_receipt_is_on_disk(
             assert record.receipts == [name]
             assert record.receipt(name)["who"]["id"] == name
         assert b"SEVEN" not in gate.logged.getvalue()
+
+    within(test())
+
+
+def test_without_a_record_nothing_of_a_database_is_loaded() -> None:
+    program = (
+        "import sys; from tocsin.gateway.app import make_app; "
+        "from tocsin.gateway.building import load; from tocsin.gateway.server import serve; "
+        "heavy = {'sqlalchemy', 'alembic', 'cryptography', 'duckdb', 'pyarrow', 'psycopg'}; "
+        "assert not heavy & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_reload_keeps_to_the_record_that_is_open(tmp_path: Path) -> None:
+    def site(fake: FakeModel) -> Site:
+        upstream = Upstream(name="model", url=f"{fake.url}/v1", speaks=frozenset(APIS))
+        guard = Guard(name="policy", digest="ab" * 32, checks=(on_literal(),))
+        way = Route(name="way", models=("*",), upstream=upstream, model=None, guard=guard)
+        return Site(routes=(way,), open_to_all=True, record=plan(tmp_path))
+
+    async def test() -> None:
+        async with stage(site, saying(LEAK)) as made:
+            live = made.live
+            changed = replace(live.site.routes[0].guard, digest="cd" * 32)
+            routes = (replace(live.site.routes[0], guard=changed),)
+            for record in (live.site.record, None):
+                await ask(live.where, "chat", asking("chat", "m", stream=True), "/v1")
+                live.site = replace(live.site, routes=routes, record=record)
+                live.reload()
+                await live.until(lambda: live.around.live.site is live.site)
+            await ask(live.where, "chat", asking("chat", "m", stream=True), "/v1")
+            assert len(live.lines.named("records_as_before")) == 1
+        with kept(tmp_path) as record_:
+            whole(record_)
+            changes = record_.of("policy.changed")
+            assert [(one.before, one.digest) for one in changes] == [
+                (None, "ab" * 32), ("ab" * 32, "cd" * 32)
+            ]  # fmt: skip
+            assert len(record_.receipts) == 3
 
     within(test())

@@ -6,7 +6,9 @@ import asyncio
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -353,6 +355,39 @@ def test_a_process_that_is_told_to_stop_writes_all_of_it(tmp_path: Path) -> None
         assert [one.outcome for one in record.of("stream.ended")] == ["ok"] * 3
         assert len(record.of("control.changed")) == 1
         assert record.store.entries(record.scope, kind="period")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_record_that_cannot_be_opened_is_said_in_words(workers: str, tmp_path: Path) -> None:
+    (tmp_path / "gateway.yaml").write_text(CONFIG.format(url="http://127.0.0.1:9"))
+    (tmp_path / "record.db").write_bytes(b"no database, and long enough to be none" * 40)
+    at = ["--port", "0", "--metrics", "off", "--workers", workers]
+    done = subprocess.run(
+        [sys.executable, "-m", "tocsin", "serve", str(tmp_path / "gateway.yaml"), *at],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "error: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "record.db" in done.stderr or "database" in done.stderr
+
+
+def test_workers_write_to_one_record_without_gaps(tmp_path: Path) -> None:
+    with FakeModel() as fake, serve(tmp_path, fake.url, "--workers", "2") as gateway:
+        with ExitStack() as stack:
+            clients = [stack.enter_context(Client(gateway.where)) for _ in range(8)]
+            for _ in range(4):
+                for client in clients:
+                    client.post(body=ASKED)
+                assert [client.answer()[0] for client in clients] == [200] * len(clients)
+        gateway.send(signal.SIGTERM)
+        assert gateway.ended() == 0
+    with kept(tmp_path) as record:
+        whole(record)
+        assert [one.outcome for one in record.of("stream.ended")] == ["ok"] * 32
 
 
 def test_a_guard_may_pass_an_unavailable_record_and_never_a_failed_one() -> None:

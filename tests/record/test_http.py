@@ -27,12 +27,12 @@ from record.world import (
     until,
 )
 
-from tocsin.errors import StoreBusy, StoreFailed, StoreFull
+from tocsin.errors import InputError, StoreBusy, StoreFailed, StoreFull
 from tocsin.events.cloudevents import BATCH, SINGLE, encode_batch, encode_cloudevent
 from tocsin.events.envelope import Links
 from tocsin.events.kinds import Accessed, ControlChanged, Feedback, Reviewed, StreamOpened
 from tocsin.events.spans import Span, span_of
-from tocsin.limits import EVENTS_BATCH_MAX, EVENTS_BYTES_MAX, EVENTS_UNDER_WAY_MAX
+from tocsin.limits import EVENTS_BATCH_MAX, EVENTS_BYTES_MAX, EVENTS_UNDER_WAY_MAX, SPANS_BATCH_MAX
 from tocsin.record import otlp
 from tocsin.record.recorder import Recorder
 from tocsin.store import Append, Entry, Keys, Scope, Store, Writer
@@ -347,6 +347,22 @@ def test_more_spans_than_one_commit_takes_come_in(tmp_path: Path) -> None:
     assert (status, raw, len(found)) == (200, b"", 3 * n)
 
 
+@pytest.mark.parametrize("kind", [otlp.JSON, otlp.PROTOBUF])
+def test_too_many_spans_are_sent_back(tmp_path: Path, kind: str) -> None:
+    n = SPANS_BATCH_MAX + 1
+    body = b'{"resourceSpans":[{"scopeSpans":[{"spans":[' + b",".join([b"{}"] * n) + b"]}]}]}"
+    if kind == otlp.PROTOBUF:
+        from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+
+        request = trace_service_pb2.ExportTraceServiceRequest()
+        spans = request.resource_spans.add().scope_spans.add().spans
+        for _ in range(n):
+            spans.add()
+        body = request.SerializeToString()
+    status, _, _, found = _post(tmp_path, body, {**bearer(), "content-type": kind}, "/v1/traces")
+    assert (status, found) == (413, [])
+
+
 @pytest.mark.parametrize("body", [b"\xff\xff\xff", b"\x0a\xff\xff\xff\xff\x0f", b"junk"])
 def test_what_is_no_protobuf_is_a_status(tmp_path: Path, body: bytes) -> None:
     status, raw, _, found = _post(tmp_path, body, {**bearer(), **_PROTOBUF}, "/v1/traces")
@@ -492,7 +508,10 @@ def test_a_trace_is_read_from_closed_hours_as_well(tmp_path: Path) -> None:
     run(main())
 
 
-@pytest.mark.parametrize(("error", "status"), [(StoreBusy("b"), 503), (StoreFailed("f"), 503)])
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(StoreBusy("b"), 503), (StoreFailed("f"), 503), (InputError("no folder"), 503)],
+)
 def test_a_store_that_cannot_be_read_is_503(error: Exception, status: int) -> None:
     class Broken:
         def trace(self, scope: Scope, any_id: str) -> Any:

@@ -19,7 +19,7 @@ from tocsin.events.envelope import Event
 from tocsin.events.kinds import Feedback
 from tocsin.events.reading import Flaw
 from tocsin.limits import EVENTS_BATCH_MAX
-from tocsin.record.ingest import BatchFlaw, Outcome, ingest, read_batch, read_one, sent_id
+from tocsin.record.ingest import BatchFlaw, Outcome, ingest, read_batch, read_one
 from tocsin.record.recorder import Recorder
 
 
@@ -29,8 +29,8 @@ def _verdicts(outcomes: list[Outcome]) -> list[str]:
 
 
 async def _send(recorder: Recorder, *raw: Any) -> list[Outcome]:
-    batch = [read_one(one, NOW_US) for one in raw]
-    return await ingest(recorder, "shop", batch, [sent_id(one) for one in raw])
+    found = [read_one(msgspec.json.encode(one), NOW_US) for one in raw]
+    return await ingest(recorder, "shop", [e for e, _ in found], [sent for _, sent in found])
 
 
 def _plain(number: int, **fields: Any) -> dict[str, Any]:
@@ -183,7 +183,7 @@ def test_forms_of_a_batch(body: bytes, n: int) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"7", b'"a"', b"null", b"[", b"\xff", b"[" * 100_000, b'{"a":1}{', b'"\\ud800"', b"NaN"],
+    [b"", b"7", b'"a"', b"null", b"[", b"\xff", b"[" * 100_000, b'{"a":1}{', b"NaN", b" "],
 )
 def test_what_is_no_batch_is_a_flaw(body: bytes) -> None:
     assert isinstance(read_batch(body), BatchFlaw)
@@ -198,5 +198,12 @@ def test_a_batch_has_an_end() -> None:
 def test_an_event_has_an_end_as_well() -> None:
     body = {"kind": "retrieval", "sources": [f"{n:0250}" for n in range(256)]}
     links = {"session": "é" * 256}
-    found = read_one(_plain(0, body=body, links=links), NOW_US)
-    assert found == Flaw("the event has more than 65,536 bytes")
+    raw = msgspec.json.encode(_plain(0, body=body, links=links))
+    assert read_one(raw, NOW_US) == (Flaw("the event has more than 65,536 bytes"), None)
+
+
+@pytest.mark.parametrize("raw", [b'"\\ud800"', b"[" * 20_000, b'{"id":1}', b'{"id":"\xff"}'])
+def test_what_is_no_event_is_a_flaw(raw: bytes) -> None:
+    event, sent = read_one(raw, NOW_US)
+    assert isinstance(event, Flaw)
+    assert sent is None

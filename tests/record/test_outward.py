@@ -23,6 +23,7 @@ from tocsin.errors import InputError
 from tocsin.events.cloudevents import from_cloudevent
 from tocsin.events.envelope import Event
 from tocsin.events.kinds import StreamOpened, Used
+from tocsin.limits import SPANS_OBJECTS_MAX
 from tocsin.record import otlp
 from tocsin.record.addresses import AddressRefused, address_of, check_host
 from tocsin.record.outward import Exporter, Otlp, Webhook
@@ -180,7 +181,7 @@ def test_a_cursor_has_a_name(tmp_path: Path, name: str) -> None:
 
 
 @contextmanager
-def _listening() -> Iterator[tuple[str, list[tuple[str, dict[str, str], bytes]], list[int]]]:
+def listening() -> Iterator[tuple[str, list[tuple[str, dict[str, str], bytes]], list[int]]]:
     """Serve a receiver in a thread; gives its URL, what it got, and what it shall answer."""
     got: list[tuple[str, dict[str, str], bytes]] = []
     answers: list[int] = []
@@ -215,7 +216,7 @@ def _listening() -> Iterator[tuple[str, list[tuple[str, dict[str, str], bytes]],
 
 
 def test_a_webhook_gets_signed_cloudevents_and_the_same_id_again(tmp_path: Path) -> None:
-    with store(tmp_path) as opened, _listening() as (url, got, answers):
+    with store(tmp_path) as opened, listening() as (url, got, answers):
         _fill(opened, 3)
         answers += [500, 302, 204]
         hook = Webhook(
@@ -238,7 +239,7 @@ def test_a_webhook_gets_signed_cloudevents_and_the_same_id_again(tmp_path: Path)
 
 @pytest.mark.parametrize("encoding", ["json", "protobuf"])
 def test_a_collector_gets_spans(tmp_path: Path, encoding: Any) -> None:
-    with store(tmp_path) as opened, _listening() as (url, got, _):
+    with store(tmp_path) as opened, listening() as (url, got, _):
         body = Used(total_ms=250.0, tokens_out=5)
         opened.commit([Append(tenant="shop", events=(event(1, body), event(2)))])
         collector = Otlp(
@@ -287,6 +288,13 @@ def test_hostile_bytes_are_spans_or_an_error(body: bytes) -> None:
             read(body)
         except InputError:
             continue
+
+
+@pytest.mark.parametrize("part", [b"{}", b'{"scopeSpans":[{}]}'])
+def test_a_body_of_many_small_parts_is_not_looked_at(part: bytes) -> None:
+    body = b'{"resourceSpans":[' + b",".join([part] * SPANS_OBJECTS_MAX) + b"]}"
+    with pytest.raises(otlp.TooManySpans, match="split it"):
+        otlp.read_json(body)
 
 
 @pytest.mark.parametrize(
@@ -359,7 +367,7 @@ def test_the_address_that_was_looked_at_is_the_one_that_is_used(
 
     monkeypatch.setattr("tocsin.record.addresses.resolve", resolve)
     monkeypatch.setattr("tocsin.record.addresses.address_of.__kwdefaults__", {"resolve": resolve})
-    with store(tmp_path) as opened, _listening() as (url, got, _):
+    with store(tmp_path) as opened, listening() as (url, got, _):
         _fill(opened, 1)
         port = url.rpartition(":")[2]
         hook = Webhook(

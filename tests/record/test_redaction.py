@@ -230,6 +230,19 @@ def test_a_list_of_names_is_bounded() -> None:
     assert body.found == len(many)
 
 
+def test_what_is_searched_of_one_event_is_bounded() -> None:
+    shared = Redaction(FINDER, KEY)
+    hostile = tuple(f"1.1.1.{n} ".ljust(250, "7") for n in range(200))
+    body = shared.tenant("shop").event(event(Retrieved(sources=hostile, found=200))).body
+    assert isinstance(body, Retrieved)
+    assert len(set(body.sources)) == 200
+    searched = limits.REDACTED_EVENT_CHARS_MAX // 250
+    assert all(s.startswith("[unchecked:") for s in body.sources[searched:])
+    assert not any(s.startswith("[unchecked:") for s in body.sources[:searched])
+    assert shared.failures == 200 - searched
+    assert shared.tenant("shop").name(hostile[-1]).startswith("[sensitive_data:")
+
+
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tocsin.record.redaction.REDACTED_KNOWN_MAX", 8)
     monkeypatch.setattr("tocsin.record.redaction.REDACTED_PEOPLE_MAX", 8)

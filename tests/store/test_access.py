@@ -446,6 +446,14 @@ def test_a_whole_tenant_is_erased(access: Access, store: Store) -> None:
     assert seen(store)[-1].target == "all"
 
 
+def test_the_log_shows_the_newest(access: Access) -> None:
+    grants = [access.grant(ADMIN, reason=REASON, minutes=n) for n in range(1, 8)]
+    shown = [stored.event.body for stored in access.log(ADMIN, limit=3)]
+    assert [body.break_glass for body in shown if isinstance(body, Accessed)] == [
+        grant.id for grant in grants[-3:]
+    ]
+
+
 def test_targets_are_redacted(access: Access, store: Store) -> None:
     access.erase(ADMIN, subject="ann@example.com", reason=REASON)
     assert "ann@example.com" not in seen(store)[-1].target

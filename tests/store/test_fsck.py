@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
-from store.making import append
+from store.making import append, event
 from store.postgres import server
 
 from tocsin.cli.fsck import command
+from tocsin.events.envelope import encode, event_hash
 from tocsin.receipts import Signer
-from tocsin.store import Keys, Scope, Store
+from tocsin.store import Append, Content, Keys, Scope, Store
 from tocsin.store import tables as t
 from tocsin.store.fsck import fsck
+from tocsin.store.history import History
 
 ACME = Scope("acme")
 e, n, p, h, c = t.events.c, t.entries.c, t.nodes.c, t.heads.c, t.checkpoints.c
@@ -252,3 +254,73 @@ def test_a_copy_is_as_sound_as_its_original(sound: Path, tmp_path: Path) -> None
     shutil.copy(sound, tmp_path / "copy.db")
     with Store.open(str(tmp_path / "copy.db"), create=False) as store:
         assert fsck(store).sound
+
+
+@pytest.fixture
+def moved(sqlite_path: Path, keys: Keys) -> Iterator[Store]:
+    """A store whose first sixteen events are in files."""
+    with Store.open(str(sqlite_path), keys=keys) as store, History(store) as history:
+        filled(store)
+        store.close_period(ACME)
+        history.close(ACME, before_us=event(16).time_us)
+        assert store.events(ACME)[0].seq == 17
+        yield store
+
+
+def test_events_in_files_are_as_sound_as_rows(moved: Store, keys: Keys) -> None:
+    report = fsck(moved, keys=[keys.signer.public])
+    assert report.findings == ()
+    assert report.events == 30
+
+
+def test_a_file_of_history_that_is_not_there_is_found(moved: Store) -> None:
+    (file,) = Path(f"{moved.url.database}.history").rglob("*.parquet")
+    file.unlink()
+    assert about(moved) == {"segment", "sequence", "period"}
+
+
+def test_a_file_of_history_that_was_changed_is_found(moved: Store) -> None:
+    (file,) = Path(f"{moved.url.database}.history").rglob("*.parquet")
+    raw = bytearray(file.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    file.write_bytes(raw)
+    assert about(moved) == {"segment", "sequence", "period"}
+
+
+def test_rows_that_a_crash_left_beside_their_file_are_no_damage(moved: Store) -> None:
+    with moved.transaction("put a row back") as connection:
+        connection.execute(
+            sa.insert(t.events).values(
+                tenant="acme", seq=16, id="e15", time_us=event(15).time_us, kind="stream.ended",
+                route="chat", model="m", hash=event_hash(encode(event(15))),
+                body=encode(event(15)),
+            )
+        )  # fmt: skip
+    assert about(moved) == set()
+
+
+def test_a_segment_that_leaves_a_gap_is_found(moved: Store) -> None:
+    spoil(moved, sa.update(t.segments).values(first=2))
+    assert "segment" in about(moved)
+
+
+def test_content_whose_subject_is_unknown_is_found(store: Store, keys: Keys) -> None:
+    content = Content(
+        id="x", subject="u_1", request="q", what="output", text="a", why="sample", expires_us=2**60
+    )
+    store.commit([Append(tenant="acme", contents=(content,))])
+    assert about(store) == set()
+    with store.transaction("spoil") as connection:
+        if connection.dialect.name == "sqlite":
+            pytest.skip("SQLite's own check says so first")
+        connection.exec_driver_sql("ALTER TABLE contents DROP CONSTRAINT contents_subject")
+        connection.execute(sa.delete(t.subject_keys))
+    try:
+        assert about(store) == {"content"}
+    finally:
+        with store.transaction("mend") as connection:
+            connection.execute(sa.delete(t.contents))
+            connection.exec_driver_sql(
+                "ALTER TABLE contents ADD CONSTRAINT contents_subject FOREIGN KEY "
+                "(tenant, subject) REFERENCES subject_keys (tenant, subject)"
+            )

@@ -390,6 +390,34 @@ def test_rubbish_in_place_of_a_file_is_an_error_for_people(store: Store, history
         retain(history, ACME, {"feedback": 0.0})
 
 
+@pytest.mark.parametrize("harm", [Path.unlink, lambda p: p.write_bytes(b"x")])
+def test_without_its_ids_a_file_is_asked_itself(
+    harm: Callable[[Path], object], store: Store, history: History
+) -> None:
+    path = closed_file(store, history)
+    before = seen(history)
+    ids = path.with_name(f"{path.name}{segment_file.IDS}")
+    assert ids.stat().st_size < 12 * 4 * 4
+    harm(ids)
+    with History(store) as again:
+        assert seen(again) == before
+
+
+def test_ids_name_every_file_that_holds_them_and_hardly_another(tmp_path: Path) -> None:
+    rows = [
+        (n, f"e{n}", n, "usage", "a", "m", f"q{n // 4}", None, None, None, bytes(32), b"")
+        for n in range(1, 3001)
+    ]
+    written = segment_file.write(tmp_path, [rows[:1000], rows[1000:]])
+    assert written is not None
+    ids = segment_file.Ids(tmp_path)
+    present = [f"e{n}" for n in range(1, 3001)] + [f"q{n}" for n in range(751)]
+    assert all(ids.among([written.name], name) == [written.name] for name in present)
+    absent = sum(bool(ids.among([written.name], f"x{n}")) for n in range(3000))
+    assert absent <= 1
+    assert ids.among(["none.parquet"], "x") == ["none.parquet"]
+
+
 @pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "x/1-2-3.parquet"])
 def test_a_manifest_names_only_files_that_a_closing_makes(
     path: str, store: Store, history: History

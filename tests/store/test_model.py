@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -199,3 +200,4 @@ TestSqlite = SqliteMachine.TestCase
 TestSqlite.settings = settings(max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None)
 TestPostgresql = PostgresqlMachine.TestCase
 TestPostgresql.settings = settings(max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None)
+TestPostgresql.pytestmark = [pytest.mark.slow]  # type: ignore[attr-defined]

@@ -62,6 +62,7 @@ def run(url: str, processes: int) -> list[list[str]]:
     return said
 
 
+@pytest.mark.slow
 def test_processes_share_sequences_and_logs(
     prepared: str, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:

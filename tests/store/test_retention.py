@@ -16,7 +16,7 @@ from tocsin.errors import InputError
 from tocsin.events.envelope import Event, Links, Segment
 from tocsin.events.kinds import Accessed, Alarmed, Feedback, StreamEnded, Used
 from tocsin.receipts.merkle import root
-from tocsin.store import Append, Content, Entry, Keys, Scope, Store
+from tocsin.store import Append, Content, Entry, Keys, Scope, Store, closing
 from tocsin.store import tables as t
 from tocsin.store.history import KINDS, History
 from tocsin.store.retention import CLASSES, check_rules, retain
@@ -162,6 +162,22 @@ def test_nothing_of_it_is_left_in_any_file(keys: Keys, tmp_path: Path) -> None:
     for file in tmp_path.rglob("*.parquet"):
         read = pq.read_table(file).to_pydict()
         assert {v for name in ("body", "user", "session") for v in read[name]} == {None}
+
+
+def test_rows_that_an_interrupted_closing_left_go_too(
+    store: Store, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(closing, "delete_rows", lambda *_: 0)
+        history.close(ACME, before_us=NOW - 10 * DAY)
+    c = t.events.c
+    count = sa.select(sa.func.count()).where(c.tenant == "acme", c.body.is_not(None))
+    with store.reading() as connection:
+        assert connection.execute(count.where(c.kind == "feedback")).scalar() == 20
+    retain(history, ACME, {"feedback": 5})
+    with store.reading() as connection:
+        assert connection.execute(count.where(c.kind == "feedback")).scalar() == 5
+    assert left(history)["feedback"] == 5
 
 
 def test_raw_content_goes_with_its_keys(store: Store, history: History) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from store.making import append, event, receipt
 
-from tocsin.errors import InputError, StoreDamaged, StoreError
+from tocsin.errors import AppendRefused, InputError, StoreDamaged, StoreError
 from tocsin.events.envelope import Event, Links
 from tocsin.events.kinds import Feedback
 from tocsin.receipts import PublicKey, Signer, verify, verify_growth
@@ -246,6 +247,24 @@ def test_a_period_states_what_there_was(store: Store, keys: Keys) -> None:
     assert (second["entries_from"], second["entries_until"]) == (2, 4)
 
 
+def test_a_period_that_another_process_has_just_made_is_left_to_it(
+    prepared: str, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(prepared, keys=keys) as one, Store.open(prepared, keys=keys) as two:
+        one.commit([append("acme", 1, 2)])
+        commit = one.commit
+
+        def late(given: Sequence[Append]) -> list[Committed | Rejected]:
+            monkeypatch.setattr(one, "commit", commit)
+            two.commit([append("acme", 3)])
+            assert two.close_period(ACME) is not None
+            return commit(given)
+
+        monkeypatch.setattr(one, "commit", late)
+        assert one.close_period(ACME) is None
+        assert [e.id for e in one.entries(ACME)] == ["1-3"]
+
+
 @pytest.mark.parametrize(("first", "last"), [(1, 2), (4, 4), (3, 5), (3, 2)])
 def test_a_period_that_does_not_follow_the_last_one_is_refused(
     store: Store, first: int, last: int
@@ -269,7 +288,7 @@ def test_without_keys_there_are_events_and_no_entries(prepared: str) -> None:
         (refused,) = store.commit([append("acme", 2, receipts=("r",))])
         assert isinstance(refused, Rejected)
         assert "no keys" in refused.reason
-        with pytest.raises(InputError, match="no keys"):
+        with pytest.raises(AppendRefused, match="no keys"):
             store.close_period(ACME)
 
 

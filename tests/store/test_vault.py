@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from store.postgres import server
 
 from tocsin.errors import ContentGone, InputError, StoreDamaged
 from tocsin.receipts import Signer
@@ -263,9 +264,8 @@ def test_no_wrapped_key_is_left_on_disk_after_an_erasure(sqlite: Store, whole: b
     assert not any(secret in lying for secret in (*secrets, *sealed))
 
 
-def test_on_a_server_no_wrapped_key_is_left_in_the_tables_files(url: str, keys: Keys) -> None:
-    if not url.startswith("postgresql"):
-        pytest.skip("of PostgreSQL only")
+def test_on_a_server_the_tables_files_are_written_anew(keys: Keys) -> None:
+    url = server().url()
     with Store.open(url, keys=keys) as store:
         keep(store, *(content(f"c{i}", f"u_{i}") for i in range(20)))
         with store.transaction("erase") as connection:
@@ -274,6 +274,7 @@ def test_on_a_server_no_wrapped_key_is_left_in_the_tables_files(url: str, keys: 
         with store.reading() as connection:
             size = connection.execute(sa.text("SELECT pg_relation_size('contents')")).scalar()
         assert size == 0
+    server().drop(url)
 
 
 def test_a_reader_that_hinders_the_purge_is_told_of(sqlite: Store) -> None:

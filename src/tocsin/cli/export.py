@@ -204,13 +204,16 @@ def _send(exporter: Exporter, *, follow: bool, pause: Callable[[float], object])
     """Send until all was sent, or for ever; whether the receiver refused a batch for good."""
     from tocsin.limits import OUTWARD_IDLE_S, OUTWARD_TRIES_MAX
 
+    failing = False
     while True:
         did = exporter.step()
+        if (did in {"again", "refused"}) != failing:
+            failing = not failing
+            err().print(f"status {exporter.done.status}; trying again" if failing else "sending")
         if did == "sent":
             continue
-        if not follow and (
-            did in {"nothing", "refused"} or exporter.done.tries > OUTWARD_TRIES_MAX
-        ):
+        tries = exporter.done.tries
+        if not follow and (did in {"nothing", "refused"} or tries > OUTWARD_TRIES_MAX):
             return did != "nothing"
         pause(OUTWARD_IDLE_S if did == "nothing" else exporter.pause_s())
 

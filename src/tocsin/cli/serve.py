@@ -62,7 +62,8 @@ def command(config: str | None, host: str | None, port: int | None, workers: int
     (tocsin[demo-model]), and rings on one of them.
 
     SIGHUP reads CONFIG again, and keeps to the old one where the new one is bad. SIGTERM lets open
-    answers end; a second one does not. One JSON line for each request goes to standard error.
+    answers end; a second one does not. Where a sync of the record fails it stops by itself, with
+    status 74. One JSON line for each request goes to standard error.
     """
     if demo == (config is not None):
         raise click.UsageError("give either a configuration or --demo")
@@ -119,7 +120,8 @@ def _extra() -> Iterator[None]:
     except ModuleNotFoundError as e:
         if e.name is None or e.name.startswith("tocsin"):
             raise
-        raise MissingExtra(f"the gateway needs {e.name}: pip install 'tocsin[serve]'") from None
+        extra = "postgres" if e.name.startswith("psycopg") else "serve"
+        raise MissingExtra(f"the gateway needs {e.name}: pip install 'tocsin[{extra}]'") from None
 
 
 def _where(metrics: str) -> tuple[str, int] | None:

@@ -156,18 +156,19 @@ def _plainly_fits(event: Event) -> bool:
     for part in (event.links, event.segment, event.body):
         for name in part.__struct_fields__:
             value = getattr(part, name)
-            if isinstance(value, str):
-                if not _is_name(value):
-                    return False
-            elif isinstance(value, int):
-                if not -_INT_MAX <= value <= _INT_MAX:
-                    return False
-            elif isinstance(value, float):
-                if not math.isfinite(value):
-                    return False
-            elif value:  # lists and tables; None and empty ones fit
+            if value is not None and not _value_fits(value):
                 return False
     return True
+
+
+def _value_fits(value: Any) -> bool:
+    if isinstance(value, str):
+        return _is_name(value)
+    if isinstance(value, int):
+        return -_INT_MAX <= value <= _INT_MAX
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not value  # an empty list or table
 
 
 def _is_name(text: str) -> bool:

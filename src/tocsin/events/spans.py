@@ -111,7 +111,7 @@ EVALUATION = "gen_ai.evaluation.result"
 _SCORE = "gen_ai.evaluation.score.value"
 _SOURCES = "gen_ai.data_source.id"
 
-INFERENCE = frozenset({"chat", "generate_content", "text_completion", "fetch_response"})
+INFERENCE = frozenset({"chat", "generate_content", "text_completion"})
 """Operations that a model answers."""
 
 OPERATIONS: dict[str, str] = {
@@ -149,6 +149,7 @@ def span_of(event: Event) -> Span:
     lasts as long as the call) as their parent. A resource's ``service.name`` is the source.
 
     Example:
+        >>> from tocsin.events.envelope import Segment
         >>> event = Event(
         ...     id="e1",
         ...     time_us=2_000_000,

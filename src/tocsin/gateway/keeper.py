@@ -216,6 +216,11 @@ class RecordKeeper:
 
     def _append(self, told: Told) -> Append:
         """Put it as the recorder takes it; the receipt is `cleaned` by now."""
+        # Made by us, for this once: there is nothing in them to search for.
+        ours = {event.id for event in told.events}
+        ours.update(event.links.call or "" for event in told.events)
+        ours.update(event.links.session or "" for event in told.events)
+        self._redaction.remember(ours)
         redactor = self._redaction.tenant(told.tenant)
         entries: tuple[Entry, ...] = ()
         if told.receipt is not None:

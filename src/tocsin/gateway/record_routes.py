@@ -13,6 +13,7 @@ from aiohttp import web
 
 from tocsin.errors import StoreError
 from tocsin.gateway import headers
+from tocsin.gateway.access import ACCESS
 from tocsin.gateway.plane import Plane
 from tocsin.gateway.site import Site
 from tocsin.record.http import routes
@@ -64,6 +65,8 @@ def _answers(plane: Plane, method: str, path: str) -> _Answer:
                 return web.Response(status=503, headers={"retry-after": "1"})
         if who is not None:
             request[WHO] = who
+            if (access := request.get(ACCESS)) is not None:
+                access.tenant = who.tenant
         return await made[method, path](request)
 
     return answer

@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import FrameType
@@ -166,6 +167,12 @@ class Supervisor:
                 os.close(says)
 
             status = self._work(ready, self._lifeline)
+        except BaseException as e:  # noqa: BLE001 - it would vanish with the process
+            at = traceback.extract_tb(e.__traceback__)[-1]
+            # Its words are left out: they may hold a secret.
+            sys.stderr.write(
+                f"error: a worker broke: {type(e).__name__} at {at.name}:{at.lineno}\n"
+            )
         finally:
             with contextlib.suppress(Exception):
                 sys.stdout.flush()

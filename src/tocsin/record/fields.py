@@ -7,6 +7,7 @@ until it is listed here, and a test fails.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import cache
 from operator import attrgetter
 from typing import Final, Literal, get_args
 
@@ -190,12 +191,16 @@ def fields_of_text() -> dict[str, Sort | None]:
     return found
 
 
+_info = cache(inspect.type_info)
+"""What msgspec knows of a struct; that of an event goes through every kind, so it is kept."""
+
+
 def _sorts(struct: type[msgspec.Struct], prefix: str) -> dict[str, Sort]:
     return {f: sort_of(prefix + f) or "free" for f in _text_fields(struct)}
 
 
 def _text_fields(struct: type[msgspec.Struct]) -> list[str]:
-    shown = inspect.type_info(struct)
+    shown = _info(struct)
     if not isinstance(shown, inspect.StructType):
         msg = f"{struct} is no struct"
         raise TypeError(msg)
@@ -224,7 +229,7 @@ def _holds_text(kind: inspect.Type) -> bool:
 
 
 def _is_several(struct: type[msgspec.Struct], field: str) -> bool:
-    shown = inspect.type_info(struct)
+    shown = _info(struct)
     kinds = {f.name: f.type for f in getattr(shown, "fields", ())}
     return isinstance(kinds[field], inspect.VarTupleType | inspect.DictType)
 

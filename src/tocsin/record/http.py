@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from aiohttp import web
 
-from tocsin.errors import InputError, MissingExtra, StoreBusy, StoreError, StoreFull
+from tocsin.errors import InputError, MissingExtra, StoreBusy, StoreError, StoreFull, TocsinError
 from tocsin.events.chain import chain
 from tocsin.events.cloudevents import BATCH, SINGLE
 from tocsin.events.envelope import Event
@@ -26,13 +26,14 @@ from tocsin.limits import (
     EVENTS_BODY_MS_MAX,
     EVENTS_BYTES_MAX,
     EVENTS_INLINE_BYTES,
+    EVENTS_READ_AT_ONCE,
     EVENTS_UNDER_WAY_ALL_MAX,
     EVENTS_UNDER_WAY_MAX,
     RECORD_READS_MAX,
     RECORD_RETRY_AFTER_S,
 )
 from tocsin.record import otlp
-from tocsin.record.ingest import BatchFlaw, Outcome, bounded, ingest, read_batch, read_one, sent_id
+from tocsin.record.ingest import BatchFlaw, Outcome, bounded, ingest, read_batch, read_one
 from tocsin.record.recorder import Recorder
 from tocsin.record.whole import Whole
 from tocsin.store.append import Append
@@ -145,6 +146,7 @@ class _Doors:
         self._whole = whole
         self._clock_us = clock_us
         self._under_way: Counter[str] = Counter()
+        self._decodes = asyncio.Semaphore(EVENTS_READ_AT_ONCE)
         self._reads = asyncio.Semaphore(RECORD_READS_MAX)
 
     # ------------------------------------------------------------------------------------------ in
@@ -155,7 +157,7 @@ class _Doors:
         if _content(request) not in _ANY_JSON:
             raise _Refused(415, f"send {BATCH}, {SINGLE} or {_JSON}")
         with _Place(self._under_way, who.tenant):
-            read = await _aside(await _body(request), self._read_events)
+            read = await self._aside(await _body(request), self._read_events)
             if isinstance(read, BatchFlaw):
                 raise _Refused(413 if read.too_large else 400, read.message)
             return _verdicts(await self._ingest(who, *read))
@@ -169,17 +171,25 @@ class _Doors:
         protobuf = kind == otlp.PROTOBUF
         with _Place(self._under_way, who.tenant):
             reads = self._read_protobuf if protobuf else self._read_json
-            batch, spans = await _aside(await _body(request), reads)
+            batch, spans = await self._aside(await _body(request), reads)
             rejected, message = await self._spans(who, batch, spans)
         make = otlp.answer_protobuf if protobuf else otlp.answer_json
         return web.Response(body=make(rejected, message), content_type=kind)
+
+    async def _aside(self, body: bytes, read: Callable[[bytes], R]) -> R:
+        """Read a small body here, a large one in a thread, a few of them at once."""
+        if len(body) <= EVENTS_INLINE_BYTES:
+            return read(body)
+        async with self._decodes:
+            return await asyncio.to_thread(read, body)
 
     def _read_events(self, body: bytes) -> tuple[list[Event | Flaw], list[str | None]] | BatchFlaw:
         raw = read_batch(body)
         if isinstance(raw, BatchFlaw):
             return raw
         now_us = self._clock_us()
-        return [read_one(one, now_us) for one in raw], [sent_id(one) for one in raw]
+        found = [read_one(one, now_us) for one in raw]
+        return [event for event, _ in found], [sent for _, sent in found]
 
     def _read_protobuf(self, body: bytes) -> tuple[list[Event | Flaw], list[int]]:
         return self._read_spans(body, otlp.read_protobuf)
@@ -193,6 +203,8 @@ class _Doors:
         """Give the events of all spans, and for each the number of its span."""
         try:
             spans = read(body)
+        except otlp.TooManySpans as error:
+            raise _Refused(413, str(error)) from None
         except InputError as error:
             raise _Refused(400, str(error)) from None
         except MissingExtra as error:
@@ -252,11 +264,16 @@ class _Doors:
     async def trace(self, request: web.Request) -> web.Response:
         """Answer ``GET /v1/traces/{id}``."""
         who, wanted = self._asked(request, "traces")
-        found = await self._read(self._whole.trace, Scope(who.tenant), wanted)
-        if not found:
+        body = await self._read(self._chain, Scope(who.tenant), wanted)
+        if body is None:
             raise _Refused(404, "nothing is linked with this id")
         self._accessed(who, "record.read", f"traces/{wanted}", allowed=True)
-        return _answer({"id": wanted, "branches": branches(found)})
+        return web.Response(body=body, content_type=_JSON, headers=_PRIVATE)
+
+    def _chain(self, scope: Scope, wanted: str) -> bytes | None:
+        """Read and write a chain, in a thread: a long session has thousands of events."""
+        found = self._whole.trace(scope, wanted)
+        return _encode({"id": wanted, "branches": branches(found)}) if found else None
 
     async def _read(self, read: Callable[[Scope, str], R], scope: Scope, wanted: str) -> R:
         async with self._reads:
@@ -264,7 +281,7 @@ class _Doors:
                 return await asyncio.to_thread(read, scope, wanted)
             except StoreBusy:
                 raise _Refused(503, "the record cannot be read now", retry=True) from None
-            except StoreError:
+            except TocsinError:
                 raise _Refused(503, "the record cannot be read") from None
 
     # --------------------------------------------------------------------------------------- who
@@ -337,13 +354,6 @@ class _Place:
 
 
 # ----------------------------------------------------------------------------------------- bodies
-
-
-async def _aside(body: bytes, read: Callable[[bytes], R]) -> R:
-    """Read a small body here, a large one in a thread."""
-    if len(body) <= EVENTS_INLINE_BYTES:
-        return read(body)
-    return await asyncio.to_thread(read, body)
 
 
 def _content(request: web.Request) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from tocsin.errors import InputError, MissingExtra
 from tocsin.events.spans import Moment, Span, Status, Value, is_read
-from tocsin.limits import EVENT_ITEMS_MAX, SPAN_ATTRIBUTES_MAX
+from tocsin.limits import EVENT_ITEMS_MAX, SPAN_ATTRIBUTES_MAX, SPANS_BATCH_MAX, SPANS_OBJECTS_MAX
 
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -26,10 +26,19 @@ _SERVICE = "service.name"
 _SCOPE = "tocsin"
 
 
+class TooManySpans(InputError):  # noqa: N818 - the name says what is the case
+    """A request has to be split."""
+
+
+def _count(numbers: Iterable[int]) -> None:
+    if sum(numbers) > SPANS_BATCH_MAX:
+        raise TooManySpans(f"the request has more than {SPANS_BATCH_MAX:,} spans; split it")
+
+
 # ------------------------------------------------------------------------------------- JSON, in
 
 
-class _Any(msgspec.Struct, rename="camel"):
+class _Any(msgspec.Struct, rename="camel", gc=False):
     string_value: str | None = None
     bool_value: bool | None = None
     int_value: str | int | None = None
@@ -37,26 +46,26 @@ class _Any(msgspec.Struct, rename="camel"):
     array_value: _Array | None = None
 
 
-class _Array(msgspec.Struct, rename="camel"):
+class _Array(msgspec.Struct, rename="camel", gc=False):
     values: list[_Any] = []
 
 
-class _Pair(msgspec.Struct, rename="camel"):
+class _Pair(msgspec.Struct, rename="camel", gc=False):
     key: str = ""
     value: _Any | None = None
 
 
-class _Event(msgspec.Struct, rename="camel"):
+class _Event(msgspec.Struct, rename="camel", gc=False):
     name: str = ""
     time_unix_nano: str | int = 0
     attributes: list[_Pair] = []
 
 
-class _StatusOf(msgspec.Struct, rename="camel"):
+class _StatusOf(msgspec.Struct, rename="camel", gc=False):
     code: int = 0
 
 
-class _Span(msgspec.Struct, rename="camel"):
+class _Span(msgspec.Struct, rename="camel", gc=False):
     trace_id: str = ""
     span_id: str = ""
     parent_span_id: str = ""
@@ -69,20 +78,20 @@ class _Span(msgspec.Struct, rename="camel"):
     status: _StatusOf | None = None
 
 
-class _ScopeSpans(msgspec.Struct, rename="camel"):
+class _ScopeSpans(msgspec.Struct, rename="camel", gc=False):
     spans: list[_Span] = []
 
 
-class _Resource(msgspec.Struct, rename="camel"):
+class _Resource(msgspec.Struct, rename="camel", gc=False):
     attributes: list[_Pair] = []
 
 
-class _ResourceSpans(msgspec.Struct, rename="camel"):
+class _ResourceSpans(msgspec.Struct, rename="camel", gc=False):
     resource: _Resource | None = None
     scope_spans: list[_ScopeSpans] = []
 
 
-class _Request(msgspec.Struct, rename="camel"):
+class _Request(msgspec.Struct, rename="camel", gc=False):
     resource_spans: list[_ResourceSpans] = []
 
 
@@ -93,11 +102,17 @@ def read_json(body: bytes) -> list[Span]:
     """Read an `ExportTraceServiceRequest` in OTLP's JSON.
 
     Raises:
+        TooManySpans: there are more than `SPANS_BATCH_MAX`, or too many parts in them.
         InputError: it is none.
     """
+    if body.count(b"{") > SPANS_OBJECTS_MAX:
+        raise TooManySpans("the request has too many parts; split it")
     try:
         request = _decoder.decode(body)
+        _count(len(scope.spans) for of in request.resource_spans for scope in of.scope_spans)
         return list(_from_json(request))
+    except TooManySpans:
+        raise
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
         raise InputError("the body is no OTLP request for traces in JSON") from None
 
@@ -154,6 +169,7 @@ def read_protobuf(body: bytes) -> list[Span]:
     """Read an `ExportTraceServiceRequest` in protobuf.
 
     Raises:
+        TooManySpans: there are more than `SPANS_BATCH_MAX`.
         InputError: it is none.
         MissingExtra: the package that reads it is not installed.
     """
@@ -162,6 +178,7 @@ def read_protobuf(body: bytes) -> list[Span]:
         request.ParseFromString(body)
     except Exception:  # noqa: BLE001 - protobuf's own error has no types
         raise InputError("the body is no OTLP request for traces in protobuf") from None
+    _count(len(scope.spans) for of in request.resource_spans for scope in of.scope_spans)
     return list(_from_protobuf(request))
 
 

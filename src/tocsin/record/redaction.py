@@ -14,6 +14,7 @@ from __future__ import annotations
 import hmac
 from base64 import b32encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -21,6 +22,7 @@ import msgspec
 from tocsin.errors import InputError
 from tocsin.events.envelope import Event, Links, Segment
 from tocsin.limits import (
+    REDACTED_EVENT_CHARS_MAX,
     REDACTED_ITEMS_MAX,
     REDACTED_KNOWN_MAX,
     REDACTED_NAME_CHARS_MAX,
@@ -178,6 +180,15 @@ class Redaction:
         self._fresh.update(names)
 
 
+class _Spent:
+    """How many characters of one event were searched so far; a search may take long."""
+
+    __slots__ = ("chars",)
+
+    def __init__(self) -> None:
+        self.chars = 0
+
+
 class Redactor:
     """Redacts what one tenant sends; made by `Redaction.tenant`.
 
@@ -217,16 +228,20 @@ class Redactor:
         user = event.links.user
         return event if user is None else _of_person(event, self.person(user))
 
-    def text(self, text: str) -> str:
+    def text(self, text: str, within: _Spent | None = None) -> str:
         """Return free text with what was found masked; empty where it cannot be searched.
 
         What goes beyond `REDACTED_TEXT_CHARS_MAX` characters is cut off.
+
+        Args:
+            text: as somebody wrote it.
+            within: what was searched of the same event before.
         """
         shared = self._shared
         if not shared.unchecked((text,)):
             return text
         try:
-            found = self._masked(text, REDACTED_TEXT_CHARS_MAX)
+            found = self._masked(text, REDACTED_TEXT_CHARS_MAX, within)
         except Exception:  # noqa: BLE001 - whatever fails, nothing unchecked is stored
             shared.failures += 1
             return ""
@@ -234,11 +249,15 @@ class Redactor:
             shared.remember((text,))
         return found
 
-    def name(self, name: str) -> str:
+    def name(self, name: str, within: _Spent | None = None) -> str:
         """Return an identifier with what was found masked.
 
         Where it cannot be searched, or is longer than `REDACTED_NAME_CHARS_MAX` characters, it
         becomes a hash: equal ones stay equal.
+
+        Args:
+            name: as somebody chose it.
+            within: what was searched of the same event before.
         """
         shared = self._shared
         if not shared.unchecked((name,)) or self._clean((name,)):
@@ -246,7 +265,7 @@ class Redactor:
         if len(name) > REDACTED_NAME_CHARS_MAX:
             return self._mask(_LONG, name)
         try:
-            found = self._masked(name, REDACTED_NAME_CHARS_MAX)
+            found = self._masked(name, REDACTED_NAME_CHARS_MAX, within)
         except Exception:  # noqa: BLE001 - see text
             shared.failures += 1
             return self._mask(_UNCHECKED, name)
@@ -297,13 +316,18 @@ class Redactor:
         digest = hmac.digest(self._key, b"value\0" + _bytes(value), "sha256")[:_HASH_BYTES]
         return f"[{category}:{b32encode(digest).decode().lower().translate(_LETTERS)}]"
 
-    def _masked(self, text: str, chars_max: int) -> str:
+    def _masked(self, text: str, chars_max: int, within: _Spent | None) -> str:
         finder = self._shared.finder
         if finder is None:
             msg = "there is nothing to search with"
             raise LookupError(msg)
         # What is cut off may be needed to see that a value begins before the cut.
         seen = text[: chars_max + finder.ahead_chars]
+        if within is not None:
+            within.chars += len(seen)
+            if within.chars > REDACTED_EVENT_CHARS_MAX:
+                msg = "there is more to search in this event than there is time for"
+                raise LookupError(msg)
         made: list[str] = []
         done = 0
         for start, end, category in _merged(finder.find(seen)):
@@ -339,6 +363,10 @@ def _merged(findings: Iterable[Finding]) -> list[tuple[int, int, str]]:
 # ------------------------------------------------------------------------------- events made anew
 
 
+_BySort = dict[Sort, Callable[[str], str]]
+"""What becomes of a text of each sort."""
+
+
 def _of_person(event: Event, who: str) -> Event:
     """Return the event with another pseudonym. By name: `replace` takes longer."""
     links = event.links
@@ -364,23 +392,27 @@ def _of_person(event: Event, who: str) -> Event:
 
 
 def _rebuilt(event: Event, by: Redactor) -> Event:
-    sorts = PLANS[type(event.body)].sorts
+    sorts, spent = PLANS[type(event.body)].sorts, _Spent()
+    by_sort: _BySort = {
+        "name": partial(by.name, within=spent),
+        "free": partial(by.text, within=spent),
+        "person": by.person,
+    }
     return msgspec.structs.replace(
         event,
-        links=_section(event.links, sorts["links."], by),
-        segment=_section(event.segment, sorts["segment."], by),
-        body=_section(event.body, sorts["body."], by),
-        **_changes(event, sorts[""], by),
+        links=_section(event.links, sorts["links."], by_sort),
+        segment=_section(event.segment, sorts["segment."], by_sort),
+        body=_section(event.body, sorts["body."], by_sort),
+        **_changes(event, sorts[""], by_sort),
     )
 
 
-def _section(of: Any, sorts: Mapping[str, Sort], by: Redactor) -> Any:
-    changes = _changes(of, sorts, by)
+def _section(of: Any, sorts: Mapping[str, Sort], one: _BySort) -> Any:
+    changes = _changes(of, sorts, one)
     return msgspec.structs.replace(of, **changes) if changes else of
 
 
-def _changes(of: msgspec.Struct, sorts: Mapping[str, Sort], by: Redactor) -> dict[str, Any]:
-    one: dict[Sort, Callable[[str], str]] = {"name": by.name, "free": by.text, "person": by.person}
+def _changes(of: msgspec.Struct, sorts: Mapping[str, Sort], one: _BySort) -> dict[str, Any]:
     return {
         field: _each(getattr(of, field), one[sort])
         for field, sort in sorts.items()

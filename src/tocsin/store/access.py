@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -382,15 +383,20 @@ class Access:
         return Erasure(subjects=done.subjects, contents=done.contents, purged=purged)
 
     def log(self, by: Principal, *, since_us: int = 0, limit: int = STORE_READ_MAX) -> list[Stored]:
-        """List who read or changed what not everyone may.
+        """List who read or changed what not everyone may: the newest, in their order.
 
         Raises:
             AccessDenied: `by` may not.
         """
         with self._looking(by, "access.read"):
             pass
-        kinds = ("access", "content.erased")
-        return self._store.events(Scope(by.tenant), limit=limit, kind=kinds, since_us=since_us)
+        found: deque[Stored] = deque(maxlen=limit)
+        after, kinds = 0, ("access", "content.erased")
+        scope = Scope(by.tenant)
+        while page := self._store.events(scope, kind=kinds, since_us=since_us, after_seq=after):
+            found += page
+            after = page[-1].seq
+        return list(found)
 
     # ------------------------------------------------------------------------------- what is seen
 

@@ -87,6 +87,7 @@ class History:
         self.store = store
         self.folder = location(store, folder)
         self._reader: segment_file.Reader | None = None
+        self._ids = segment_file.Ids(self.folder)
 
     def __enter__(self) -> Self:
         return self
@@ -161,6 +162,9 @@ class History:
 
         def ask(connection: Connection) -> list[Stored]:
             names = _holding(manifest(connection, scope), which)
+            for column in segment_file.FOUND_BY:
+                if column in which:
+                    names = self._ids.among(names, str(which.get(column)))
             where, values = _conditions(which)
             query = f"""SELECT seq, hash, body FROM read_parquet($files)
                 WHERE body IS NOT NULL{where} ORDER BY seq LIMIT $limit"""  # noqa: S608
@@ -210,6 +214,7 @@ class History:
         As `Store.trace`: the id may be of an event, a request, a call (and so of a receipt) or a
         session; for all but a session, the other events of the same requests and calls come along.
         """
+        any_id = any_id.encode(errors="replace").decode()
 
         def ask(connection: Connection) -> list[Stored]:
             names = [segment.path for segment in manifest(connection, scope)]
@@ -233,15 +238,19 @@ class History:
         """Add what files hold of an id, and of the requests and calls that it leads to."""
         # A query for each column, so that the filters of each are used.
         one = "SELECT seq, hash, body FROM read_parquet($files) WHERE body IS NOT NULL AND {} = $v"
-        query = " UNION ".join(one.format(f'"{name}"') for name in segment_file.FOUND_BY)
-        values = {"v": indexed(any_id), "limit": limit}
-        query = f"SELECT * FROM ({query}) ORDER BY seq LIMIT $limit"  # noqa: S608 - names of ours
-        found.update((s.seq, s) for s in self._checked(names, query, values, scope))
+
+        def ask(columns: Sequence[str], value: str) -> None:
+            query = " UNION ALL ".join(one.format(f'"{name}"') for name in columns)
+            query = f"SELECT * FROM ({query}) ORDER BY seq LIMIT $limit"  # noqa: S608 - names of ours
+            # An event may be found by several columns.
+            values = {"v": indexed(value), "limit": limit * len(columns)}
+            among = self._ids.among(names, value)
+            found.update((s.seq, s) for s in self._checked(among, query, values, scope))
+
+        ask(segment_file.FOUND_BY, any_id)
         for name in ("request", "call"):
             for value in sorted(_linked(found, any_id, name) - {any_id}):
-                query = one.format(f'"{name}"') + " ORDER BY seq LIMIT $limit"
-                values = {"v": indexed(value), "limit": limit}
-                found.update((s.seq, s) for s in self._checked(names, query, values, scope))
+                ask([name], value)
 
     def counts(
         self,

@@ -65,7 +65,7 @@ class Keys:
         folder: str | os.PathLike[str],
         *,
         create: bool = True,
-        name: str = LOG_NAME,
+        name: str | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> Keys:
         """Read the keys of a store from a folder; make what is missing.
@@ -77,12 +77,21 @@ class Keys:
         Args:
             folder: of mode 700 where it is made here.
             create: make what is missing; otherwise refuse.
-            name: of the logs, where the signing key is made here.
+            name: of the logs; `LOG_NAME` where the signing key is made here and None is given.
             environment: whose ``TOCSIN_MASTER_KEY`` (base64, several separated by commas) takes
                 the place of the file; none where None.
 
         Raises:
-            InputError: a key is missing or no key, or everybody may read it.
+            InputError: a key is missing or no key, everybody may read it, or the keys are of logs
+                of another name.
+
+        Example:
+            >>> import tempfile
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     made = Keys.open(folder, name="example.com/log")
+            ...     again = Keys.open(folder, create=False)
+            >>> again.signer.public == made.signer.public, again.signer.name
+            (True, 'example.com/log')
         """
         place = Path(folder)
         if create:
@@ -113,13 +122,19 @@ def _make_folder(place: Path) -> None:
         raise InputError(f"cannot make {str(place)!r}: {e.strerror}") from None
 
 
-def _signer(place: Path, name: str, *, create: bool) -> Signer:
+def _signer(place: Path, name: str | None, *, create: bool) -> Signer:
     pem, named, public = place / _SIGNING, place / _NAME, place / _PUBLIC
     if not pem.exists() and create:
-        write_whole(named, f"{name}\n".encode())
+        write_whole(named, f"{name or LOG_NAME}\n".encode())
         with contextlib.suppress(FileExistsError):  # another process was faster: its key counts
-            _write_new(pem, Signer.generate(name).pem())
-    signer = Signer.load(_read(named).strip() if named.exists() else name, pem)
+            _write_new(pem, Signer.generate(name or LOG_NAME).pem())
+    known = _read(named).strip() if named.exists() else name or LOG_NAME
+    if name is not None and name != known:
+        raise InputError(
+            f"the keys in {str(place)!r} sign the logs {known!r}, not {name!r}: receipts of the old "
+            "name would not be found under the new one; give other keys another folder"
+        )
+    signer = Signer.load(known, pem)
     line = signer.public.line + "\n"
     if create and not (public.exists() and _read(public) == line):
         write_whole(public, line.encode())
@@ -135,7 +150,10 @@ def _masters(path: Path, *, create: bool) -> tuple[bytes, ...]:
             _write_new(path, made)
     if os.name != "nt" and stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise InputError(f"others may read the key {str(path)!r}: chmod 600 it")
-    return tuple(_master(line, str(path)) for line in _read(path).split())
+    lines = _read(path).split()
+    if not lines:
+        raise InputError(f"{str(path)!r} is empty: put the key back, or what it locks stays locked")
+    return tuple(_master(line, str(path)) for line in lines)
 
 
 def _master(text: str, where: str) -> bytes:

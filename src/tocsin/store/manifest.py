@@ -26,6 +26,9 @@ FOLDER = "history.folder"
 """Key in the table `meta`: where the files are, if not beside the store."""
 
 
+_LOCK = ".lock"
+
+
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
     """A file that holds a stretch of events; a row of the table `segments`.
 
@@ -137,7 +140,7 @@ def alone(store: Store, root: Path, scope: Scope) -> Iterator[Path]:
         return
     import fcntl
 
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -154,10 +157,11 @@ def sweep(folder: Path, segments: list[Segment]) -> int:
     Whoever calls this holds the tenant's history alone.
     """
     named = {Path(s.path).name for s in segments}
+    named |= {f"{name}{segment_file.IDS}" for name in named}
     orphans = [
         path
         for path in folder.iterdir()
-        if path.suffix in {".parquet", ".tmp"} and path.name not in named
+        if path.is_file() and path.name not in named and path.name != _LOCK
     ]
     for path in orphans:
         path.unlink(missing_ok=True)

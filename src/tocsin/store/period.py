@@ -183,9 +183,7 @@ def last_period(connection: Connection, scope: Scope) -> Period | None:
     return None if raw is None else read_period(read_entry(bytes(raw)).body)
 
 
-def rows_between(
-    connection: Connection, scope: Scope, first: int, last: int
-) -> Iterator[Any]:
+def rows_between(connection: Connection, scope: Scope, first: int, last: int) -> Iterator[Any]:
     """Read what a tally needs of each event, in order, a thousand at a time."""
     c = t.events.c
     body = sa.case((c.kind == "stream.ended", c.body)).label("body")

@@ -21,6 +21,7 @@ from tocsin.limits import HISTORY_DELETE_ROWS, RETENTION_DAYS_MAX
 from tocsin.store import segment_file, vault
 from tocsin.store import tables as t
 from tocsin.store.append import Append, Rejected
+from tocsin.store.closing import delete_rows
 from tocsin.store.history import KINDS, History
 from tocsin.store.manifest import Segment, alone, boundary, manifest, named, sweep
 from tocsin.store.scope import Scope
@@ -149,9 +150,11 @@ def retain(
             )
             for name, days in keep_days.items()
         )
-        if dry_run or not any(one.all for one in kept):
+        if dry_run:
             return Retained(tenant=scope.tenant, dry_run=dry_run, classes=kept)
-        _say(history, scope, kept, now_us)
+        delete_rows(store, scope)  # what an interrupted closing left beside its file
+        if any(one.all for one in kept):
+            _say(history, scope, kept, now_us)
         for one in kept:
             _clear_rows(history, scope, one.name, one.before_us, edge)
         if CONTENT in before:
@@ -264,6 +267,7 @@ def _rewrite(
     new = named(folder, written, history.store.now_us())
     replace(history, scope, segment, new)
     path.unlink(missing_ok=True)
+    path.with_name(f"{path.name}{segment_file.IDS}").unlink(missing_ok=True)
 
 
 def replace(history: History, scope: Scope, old: Segment, new: Segment) -> None:

@@ -13,12 +13,16 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from tocsin.durable import sync_folder
+from tocsin.durable import sync_folder, write_whole
 from tocsin.errors import HistoryDamaged, InputError, MissingExtra
-from tocsin.limits import HISTORY_GROUP_ROWS, HISTORY_MEMORY_MB
+from tocsin.limits import HISTORY_GROUP_ROWS, HISTORY_IDS_OPEN_MAX, HISTORY_MEMORY_MB
+from tocsin.store.commit import indexed
 
 Row = tuple[Any, ...]
 
@@ -30,6 +34,13 @@ COLUMNS = (
 
 FOUND_BY = ("id", "request", "call", "session")
 """Columns that an event is found by; each row group says by a Bloom filter what it cannot hold."""
+
+IDS = ".ids"
+"""Ending of the file beside each segment that says which ids it may hold: their CRC-32, ascending,
+little-endian, after the magic and their number. Who finds a name there still asks the segment."""
+
+_MAGIC = b"tocsin.ids/1\n\0\0\0"
+_PLACES = tuple(COLUMNS.index(name) for name in FOUND_BY)
 
 _WORDS = ("kind", "route", "model", "request", "call", "session", "user")
 _READ_BYTES = 1 << 20
@@ -107,6 +118,8 @@ def write(folder: Path, batches: Iterable[Sequence[Row]]) -> Written | None:
         if not told.rows:
             return None
         name = f"{told.first}-{told.last}-{digest[:16]}.parquet"
+        # First, so that no segment is ever without its ids.
+        write_whole(folder / f"{name}{IDS}", told.ids())
         temporary.replace(folder / name)
         sync_folder(folder)
     except OSError as e:
@@ -130,10 +143,21 @@ class _Told:
 
     rows = bodies = first = last = from_us = until_us = 0
 
+    def __init__(self) -> None:
+        self._ids: list[NDArray[np.uint32]] = []
+
+    def ids(self) -> bytes:
+        """Make the file of ids."""
+        ids = np.unique(np.concatenate(self._ids))
+        return _MAGIC + len(ids).to_bytes(8, "little") + ids.astype("<u4").tobytes()
+
     def count(self, batch: Sequence[Row]) -> None:
         times = [row[2] for row in batch]
         if not self.rows:
             self.first, self.from_us = batch[0][0], times[0]
+        names = {row[place] for place in _PLACES for row in batch} - {None}
+        crcs = (crc32(name.encode()) for name in names)
+        self._ids.append(np.unique(np.fromiter(crcs, np.uint32, len(names))))
         self.rows += len(batch)
         self.bodies += sum(row[11] is not None for row in batch)
         self.last = batch[-1][0]
@@ -193,6 +217,49 @@ def check(path: Path, sha256: str) -> None:
     """Refuse a file that is not the one that was written, with a HistoryDamaged."""
     if digest_of(path) != sha256:
         raise HistoryDamaged(f"the file of history {path.name!r} is not what was written")
+
+
+class Ids:
+    """Which ids the files of a folder may hold, read where it is needed and no further.
+
+    Args:
+        folder: as of `Reader`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[str, NDArray[np.uint32] | None] = {}
+
+    def among(self, names: Sequence[str], value: str) -> list[str]:
+        """Return those files that may hold an id; a file without its ids may hold anything."""
+        if len(self._known) > HISTORY_IDS_OPEN_MAX:
+            self._known.clear()
+        crc = np.uint32(crc32((indexed(value) or "").encode(errors="replace")))
+        found = []
+        for name in names:
+            if name not in self._known:
+                self._known[name] = _read_ids(self._folder / f"{name}{IDS}")
+            ids = self._known[name]
+            if ids is None:
+                found.append(name)
+                continue
+            place = int(np.searchsorted(ids, crc))
+            if place < len(ids) and ids[place] == crc:
+                found.append(name)
+        return found
+
+
+def _read_ids(path: Path) -> NDArray[np.uint32] | None:
+    start = len(_MAGIC) + 8
+    try:
+        with path.open("rb") as file:
+            head = file.read(start)
+        count = int.from_bytes(head[len(_MAGIC) :], "little")
+        if not head.startswith(_MAGIC) or path.stat().st_size != start + 4 * count or not count:
+            return None
+        return np.memmap(path, "<u4", "r", start, (count,))
+    except (OSError, ValueError):
+        return None
 
 
 class Reader:

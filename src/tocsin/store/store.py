@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Self, Unpack
 
 from tocsin.errors import (
+    AppendRefused,
     InputError,
     StoreBusy,
     StoreDamaged,
@@ -191,9 +192,8 @@ class Store:
                 with engines.translated("take back the log"):
                     with self._engines.writing.begin():
                         busy = self._run_checkpoint("PASSIVE")
-                    if (
-                        mode != "PASSIVE"
-                    ):  # these take the lock themselves, and find nothing to copy
+                    # The other modes take that lock themselves, and find nothing left to copy.
+                    if mode != "PASSIVE":
                         busy = self._run_checkpoint(mode)
             except (StoreFailed, StoreDamaged) as e:
                 self._latch(e)
@@ -215,6 +215,9 @@ class Store:
 
         Returns:
             None where nothing happened, or another process has just said it.
+
+        Raises:
+            AppendRefused: the store has no keys to sign with.
         """
         with self.reading("read a period") as connection:
             period = make_period(connection, scope, self.now_us())
@@ -222,9 +225,11 @@ class Store:
             return None
         entry = Entry(kind="period", id=period.id, body=period.write())
         done = self.commit([Append(tenant=scope.tenant, entries=(entry,))])[0]
-        if isinstance(done, Rejected) and self.keys is None:
-            raise InputError(done.reason)
-        return done if isinstance(done, Committed) else None
+        if isinstance(done, Committed):
+            return done
+        if self.head(scope).period >= period.first:
+            return None
+        raise AppendRefused(done.reason)
 
     @contextlib.contextmanager
     def transaction(self, doing: str) -> Iterator[Connection]:

@@ -180,8 +180,9 @@ class Timeline:
         node = self._names.get(path)
         folder = node in {None, FOLDER}
         failed = call.result != 0
-        where = (None, path) if folder else (node, None)
-        sync = Sync(call.begun, call.ended, *where, failed=failed)
+        sync = Sync(
+            call.begun, call.ended, None if folder else node, path if folder else None, failed
+        )
         self.events.append((call.ended, sync, node or 0))
 
     def _write(self, call: Call) -> None:

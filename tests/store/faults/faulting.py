@@ -141,7 +141,9 @@ def injected(way: str, call: str, fault: str, runs: int | None = None) -> Iterat
             numbers=tuple(numbers),
             plan=plan(folder, **WAYS[way]),
         )
-        strace = ("strace", "-f", "-qq", "-o", str(folder / "t"), "-e", "signal=none")
+        # With this filter strace 6.1 lets calls fail much faster, but forgets the signals.
+        fast = ("--seccomp-bpf",) if fault.startswith("error=") else ()
+        strace = ("strace", "-f", "-qq", *fast, "-o", str(folder / "t"), "-e", "signal=none")
         inject = ("-e", f"trace={call}", "-e", f"inject={call}:{fault}:when={at}")
         ran = run_all(request, (*strace, *inject))
         yield [Case(folder / str(one.number), one, *where[one.number - 1]) for one in ran]

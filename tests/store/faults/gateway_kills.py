@@ -233,7 +233,7 @@ def run(request: Request) -> Outcome:
         for answer in (one for stream in streams for one in stream.answers):
             outcome.answers += 1
             receipts += noted(answer, outcome)
-        wrong = _look(folder, receipts, thoroughly=number % 5 == 4 or number + 1 == request.cycles)
+        wrong = look(folder, receipts, thoroughly=number % 5 == 4 or number + 1 == request.cycles)
         outcome.wrong += [f"cycle {number}: {one}" for one in wrong]
     outcome.recorded = len(receipts)
     return outcome
@@ -247,7 +247,8 @@ def noted(answer: bytes, outcome: Outcome) -> list[str]:
     return [note["receipt"]] if note["recorded"] else []
 
 
-def _look(folder: Path, receipts: Sequence[str], *, thoroughly: bool) -> list[str]:
+def look(folder: Path, receipts: Sequence[str], *, thoroughly: bool) -> list[str]:
+    """Give what is wrong with a record that was promised to hold some receipts."""
     promised = [Ack(tenant=TENANT, entries=tuple(receipts))] if receipts else []
     found = [checking.check(folder / "db", promised)]
     if len(set(receipts)) != len(receipts):

@@ -26,6 +26,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         numbers: of the store's calls that shall fail.
         plan: of each writer; the places in it are filled in.
         then: of another writer that begins where the first one ended, and whose calls succeed.
+        forgetful: takes away the word that the first one left of its failure.
     """
 
     folder: str
@@ -34,6 +35,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     numbers: tuple[int, ...]
     plan: Plan
     then: Plan | None = None
+    forgetful: bool = False
 
 
 class Ran(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +118,8 @@ def run(request: Request) -> list[Ran]:
         status = child.bury()
         lines = tuple(one.decode() for one in child.lines)
         found.append(Ran(number=number, status=status, lines=lines))
+        if request.forgetful:
+            (folder / "db-unsynced").unlink()
         if request.then is not None:
             after = Child(placed(request.then, folder))
             status = after.bury()

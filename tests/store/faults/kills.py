@@ -150,6 +150,7 @@ def _plans(
             threads=3,
             batch=chance.choice((1, 1, 5)),
             checkpoint_every=chance.choice((0, 3, 10)),
+            period_every=chance.choice((0, 0, 4)),
             reopen_every=chance.choice((0, 0, 7)),
             retries=1000,
             contents=request.contents,

@@ -13,8 +13,13 @@ from store.faults.environment import environment, plan, scratch
 from store.faults.workload import PROGRAM_FILE, Plan
 
 WAYS: dict[str, dict[str, object]] = {
-    "one by one": {"appends": 25, "again": 0.2},
-    "in batches, with checkpoints": {"appends": 60, "batch": 6, "checkpoint_every": 4},
+    "one by one": {"appends": 25, "again": 0.2, "period_every": 3},
+    "in batches, with checkpoints": {
+        "appends": 60,
+        "batch": 6,
+        "checkpoint_every": 4,
+        "contents": True,
+    },
     "closed and opened": {"appends": 30, "batch": 3, "checkpoint_every": 7, "reopen_every": 5},
     "from several threads": {"appends": 60, "mode": "writer", "threads": 6},
 }

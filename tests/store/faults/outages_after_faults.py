@@ -23,12 +23,13 @@ def failing(file: str) -> list[int]:
     return [number for number, (about, _, name) in found if about == "commit" and name == file]
 
 
-def tally(number: int, *, images: int, seed: int = 1) -> Tally:
+def tally(number: int, *, images: int, seed: int = 1, forgetful: bool = False) -> Tally:
     """Let one sync fail, go on in another process, and cut the power so many times.
 
     Args:
         number: of the workload's sync that fails.
         images: that differ. seed: of the draw.
+        forgetful: nobody tells the other process of the failure.
     """
     with scratch() as folder:
         root = folder / str(number)
@@ -39,6 +40,7 @@ def tally(number: int, *, images: int, seed: int = 1) -> Tally:
             numbers=(number,),
             plan=plan(root, **faulting.WAYS["commits"]),
             then=plan(root, appends=15),
+            forgetful=forgetful,
         )
         calls = traced.run(
             [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from store.faults import (
     gateway_kills,
     kills,
     outages,
+    outages_after_faults,
     traced,
 )
 from store.faults.environment import program, scratch
@@ -29,10 +31,11 @@ HOUR_S = 3_600.0
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do: less of it with `quick`; `seed` of everything random."""
+    """What to do: all tables or `only` some, less with `quick`; `seed` of everything random."""
 
     quick: bool = False
     seed: int = 0
+    only: tuple[str, ...] = ()
 
 
 IMAGES, IMAGES_QUICK = 3_000, 100
@@ -62,17 +65,21 @@ class Found(msgspec.Struct, kw_only=True):
 def run(options: Options) -> Found:
     """Let go wrong what can, and count what was lost: nothing should be."""
     found = Found()
-    if traced.works():
-        found.tables["power cuts"] = power_cuts(options)
-        found.tables["system calls"] = system_calls(options)
-    else:
-        found.skipped.append("power cuts and failing system calls need strace")
-    found.tables["kill -9"] = killed(options)
-    prefix = filling.mounting()
-    if prefix is None:
+    parts: dict[str, Callable[[Options], list[Row]]] = {"kill -9": killed}
+    if filling.mounting() is None:
         found.skipped.append("a full disk needs the right to mount one")
     else:
-        found.tables["full disk"] = full_disks(prefix)
+        parts["full disk"] = full_disks
+    if traced.works():
+        parts["power cuts"] = power_cuts
+        parts["power cuts after a failed sync"] = power_cuts_after_faults
+        parts["system calls"] = system_calls
+    else:
+        found.skipped.append("power cuts and failing system calls need strace")
+    for name, part in parts.items():
+        if not options.only or name in options.only:
+            found.tables[name] = part(options)
+            say(f"{name}: {msgspec.json.encode(found.tables[name]).decode()}")
     return found
 
 
@@ -100,6 +107,30 @@ def power_cuts(options: Options) -> list[Row]:
                     "how": ", ".join(f"{word} {n}" for word, n in wrong.most_common()) or None,
                 }
             )
+    return rows
+
+
+def power_cuts_after_faults(options: Options) -> list[Row]:
+    """Let each sync of the log fail, have another process go on, and cut the power."""
+    images = (IMAGES_QUICK if options.quick else IMAGES) // 10
+    numbers = outages_after_faults.failing("/db-wal")
+    rows: list[Row] = []
+    for told in (True, False):
+        say(f"faults: power cuts after a failed sync, told: {told}")
+        found = [
+            outages_after_faults.tally(
+                number, images=images, seed=options.seed + 1, forgetful=not told
+            )
+            for number in (numbers[:2] if options.quick else numbers)
+        ]
+        rows.append(
+            {
+                "next process": "knows of the failure" if told else "does not know",
+                "failed syncs": len(found),
+                "images": sum(one.images for one in found),
+                "broken": sum(len(one.wrong) for one in found),
+            }
+        )
     return rows
 
 
@@ -160,8 +191,10 @@ def killed(options: Options) -> list[Row]:
     return rows
 
 
-def full_disks(prefix: tuple[str, ...]) -> list[Row]:
+def full_disks(options: Options) -> list[Row]:
     """Write to a file system that is full again and again."""
+    prefix = filling.mounting()
+    assert prefix is not None
     rows: list[Row] = []
     for mode in ("commit", "writer"):
         with scratch() as folder:

@@ -11,17 +11,17 @@ from store.faults.environment import PROVE, program, scratch
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_writers_that_are_killed_lose_and_double_nothing(seed: int) -> None:
-    """Two hundred times in all: one to three processes on one store, at any moment."""
+    """One to three processes on one store, at any moment."""
     with scratch() as folder:
         request = kills.Request(
-            folder=str(folder), cycles=250 if PROVE else 50, seed=seed, contents=seed % 2 == 0
+            folder=str(folder), cycles=250 if PROVE else 30, seed=seed, contents=seed % 2 == 0
         )
         out = program("kills.py", msgspec.json.encode(request).decode())
     found = msgspec.json.decode(out, type=kills.Outcome)
     assert found.wrong == []
     assert found.cycles == request.cycles
     assert found.killed > request.cycles
-    assert found.acks > 5 * request.cycles
+    assert found.acks > 2 * request.cycles
     assert found.known > 0
 
 

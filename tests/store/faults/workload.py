@@ -37,6 +37,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         threads: that submit to the writer.
         batch: most appends to one commit.
         checkpoint_every: so many commits, SQLite's log is copied back; 0 for never.
+        period_every: so many commits, it is stated for a tenant what happened; 0 for never.
         reopen_every: so many commits, the store is closed and opened again; 0 for never.
         synchronous: of SQLite; anything but FULL loses data.
         again: share of the appends that are given a second time.
@@ -57,6 +58,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 1
     batch: int = 1
     checkpoint_every: int = 0
+    period_every: int = 0
     reopen_every: int = 0
     synchronous: str = "FULL"
     again: float = 0.0
@@ -186,9 +188,24 @@ class Work:
             self._copy_back(
                 ("PASSIVE", "RESTART", "TRUNCATE")[self.commits // plan.checkpoint_every % 3]
             )
+        if plan.period_every and self.commits % plan.period_every == 0:
+            self._close_period(plan.tenants[self.commits % len(plan.tenants)])
         if plan.reopen_every and self.commits % plan.reopen_every == 0:
             self.close()
             self.store = self._open()
+
+    def _close_period(self, tenant: str) -> None:
+        from tocsin.errors import StoreBusy, StoreFull
+        from tocsin.store import Scope
+
+        try:
+            committed = self.store.close_period(Scope(tenant))
+        except (StoreBusy, StoreFull) as e:
+            refused(self.plan, e)
+            return
+        if committed is not None:
+            ack = Ack(tenant=tenant, checkpoint=committed.checkpoint)
+            say(b"ACK", msgspec.json.encode(ack))
 
     def _copy_back(self, how: str) -> None:
         """Copy SQLite's log back, as another process might."""

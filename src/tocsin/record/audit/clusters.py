@@ -280,8 +280,8 @@ def _dimension(
     else:
         verdict = "too few alarms to tell: no outcome could have been a cluster"
     return Dimension(
-        name=name, values=len(tallies), unknown=unknown, tested=True, judged=useful, verdict=verdict,
-        cells=tuple(cells),
+        name=name, values=len(tallies), unknown=unknown, tested=True, judged=useful,
+        verdict=verdict, cells=tuple(cells),
     )  # fmt: skip
 
 
