@@ -26,3 +26,12 @@ def world(_program: World) -> World:
 
     _program.fake.always(Reply())
     return _program
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patient() -> Iterator[None]:
+    """A disk is slow where a test says so, and not where the machine has other things to do."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("tocsin.gateway.books.RECORD_WAIT_MS", 30_000)
+        patched.setattr("tocsin.gateway.keeper.RECORD_SLOW_MS", 30_000)
+        yield

@@ -382,11 +382,7 @@ async def slowly(stage: Stage) -> None:
 
 def of_record(failure: Failure) -> dict[str, list[Provoke]]:
     """Provoke failures of the record, in each phase."""
-    patches = {
-        "tocsin.store.store.Store.commit_prepared": DISK.commit_prepared(),
-        "tocsin.gateway.keeper.RECORD_SLOW_MS": 60_000,  # slow is what is told, not the machine
-        "tocsin.gateway.books.RECORD_WAIT_MS": 60_000,
-    }
+    patches = {"tocsin.store.store.Store.commit_prepared": DISK.commit_prepared()}
     early = Provoke(before=loses_early(failure), forms=(True, False), patches=patches)
     if failure == "record_failed":
         early = Provoke(

@@ -25,7 +25,7 @@ from tocsin.testing.fake_model import FakeModel
 def test_a_gateway_that_is_killed_under_streams_loses_and_doubles_no_receipt() -> None:
     with scratch() as folder, FakeModel(gateway_kills.reply) as fake:
         request = gateway_kills.Request(
-            folder=str(folder), url=fake.url, cycles=200 if PROVE else 15, seed=1
+            folder=str(folder), url=fake.url, cycles=100 if PROVE else 12, seed=1
         )
         out = program("gateway_kills.py", msgspec.json.encode(request).decode())
     found = msgspec.json.decode(out, type=gateway_kills.Outcome)

@@ -36,10 +36,9 @@ each_form = pytest.mark.parametrize("stream", [True, False])
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    """A disk that a test can break; only what a test says is slow."""
+    """A disk that a test can break."""
     made = Disk()
     monkeypatch.setattr(Store, "commit_prepared", made.commit_prepared())
-    monkeypatch.setattr(keeper, "RECORD_SLOW_MS", 60_000)
     return made
 
 
@@ -260,7 +259,7 @@ def test_keys_of_another_log_are_refused(tmp_path: Path) -> None:
         async with Gate(saying(SAID), site=recording(tmp_path)):
             pass
         site = Site(routes=(), record=plan(tmp_path, log="other.example"))
-        with pytest.raises(InputError, match="name the log as it was"):
+        with pytest.raises(InputError, match="sign the logs"):
             await keeper.open_keeper(site, NoMeters())
 
     within(test())

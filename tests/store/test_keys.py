@@ -59,7 +59,7 @@ def test_keys_that_are_not_there_are_not_made_where_nobody_asked(tmp_path: Path)
 
 def test_logs_do_not_change_their_name(tmp_path: Path) -> None:
     Keys.open(tmp_path, name=NAME)
-    with pytest.raises(InputError, match="sign the logs 'example.com/log', not 'example.com/b'"):
+    with pytest.raises(InputError, match=r"the logs 'example\.com/log', not 'example\.com/b'"):
         Keys.open(tmp_path, name="example.com/b")
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from store.making import append
 
-from tocsin.store import Scope, Store
+from tocsin.store import Content, Keys, Scope, Store
 from tocsin.store import reading as asked
 
 ACME = Scope("acme")
@@ -51,7 +52,23 @@ def test_a_trace_walks_over_nothing_else(sqlite_path: Path) -> None:
         assert not line.endswith("(tenant=?)"), line
 
 
-def plans(store: Store, ask: Any) -> list[list[str]]:
+def test_a_commit_looks_its_ids_up_and_nothing_else(sqlite_path: Path, keys: Keys) -> None:
+    content = Content(
+        id="x", subject="u", request="q", what="output", text="a", why="sample", expires_us=2**60
+    )
+    given = msgspec.structs.replace(append("acme", 1, receipts=("r1",)), contents=(content,))
+    with Store.open(str(sqlite_path), keys=keys) as store:
+        told = plans(store, lambda _: store.commit([given]), store._engines.writing)
+    lines = [
+        line for plan in told for line in plan if not {"heads", "tenant_keys"} & set(line.split())
+    ]
+    assert sum("id=?" in line for line in lines) >= 3
+    for line in lines:
+        assert not line.startswith(("SCAN e", "SCAN c")), line
+        assert not line.endswith("(tenant=?)"), line
+
+
+def plans(store: Store, ask: Any, engine: sa.Engine | None = None) -> list[list[str]]:
     """Have SQLite tell how it would answer each question that is asked."""
     found: list[tuple[str, Any]] = []
 
@@ -59,7 +76,7 @@ def plans(store: Store, ask: Any) -> list[list[str]]:
         if statement.startswith("SELECT"):
             found.append((statement, values))
 
-    engine = store._engines.reading
+    engine = engine or store._engines.reading
     sa.event.listen(engine, "before_cursor_execute", note)
     with store.reading() as connection:
         ask(connection)

@@ -47,6 +47,25 @@ CASES: list[tuple[bytes, Events]] = [
 ]
 
 
+@pytest.mark.parametrize("before", [b"", b"data: 0\n\n", b"data: 0", b"event: a\n", b"data: 0\r"])
+@pytest.mark.parametrize("raw", [raw for raw, _ in CASES])
+def test_what_is_taken_as_one_event_is_one(before: bytes, raw: bytes) -> None:
+    reader, other = SseReader(), SseReader()
+    assert reader.feed(before) == other.feed(before)
+    one = reader.one(raw)
+    if one is None:
+        assert reader.feed(raw) == other.feed(raw)
+    else:
+        assert [("", one)] == other.feed(raw)
+    assert reader.feed(b"\n\ndata: 9\n\n") == other.feed(b"\n\ndata: 9\n\n")
+
+
+def test_the_usual_chunk_is_taken_as_one_event() -> None:
+    reader = SseReader()
+    reader.feed(b"data: 0\n\n")
+    assert reader.one(b"data: 1\n\n") == b"1"
+
+
 @pytest.mark.parametrize(("raw", "expected"), CASES)
 def test_events_are_read_whole_and_byte_by_byte_and_at_every_cut(
     raw: bytes, expected: Events

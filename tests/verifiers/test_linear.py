@@ -19,10 +19,10 @@ from tocsin.model import Channel, Context, Delta, Score
 from tocsin.stream.steps import StepDefinition
 from tocsin.testing.verifiers import check_verifier, generated_text
 from tocsin.verifiers.linear import ENDING, from_spec, shipped
-from tocsin.verifiers.linear.features import OBSERVED, WRITTEN, Hasher, folded_bytes
+from tocsin.verifiers.linear.features import _FEW_BYTES, OBSERVED, WRITTEN, Hasher, folded_bytes
 from tocsin.verifiers.linear.model_file import to_bytes
-from tocsin.verifiers.linear.prefix import Prefix
-from tocsin.verifiers.linear.verifier import LinearVerifier, probabilities
+from tocsin.verifiers.linear.prefix import _FEW, Prefix
+from tocsin.verifiers.linear.verifier import LinearVerifier, _rounded, probabilities
 from tocsin.verifiers.registry import verifier
 
 OBSERVATION = Channel("observation")
@@ -58,6 +58,31 @@ def test_places_are_those_of_the_documented_formula(
     for space in (WRITTEN, OBSERVED):
         made = Hasher(orders, bits, space).feed(text)
         assert made.tolist() == slow_places(text, orders, bits, space)
+
+
+@pytest.mark.parametrize("orders", [(1,), (3, 5, 7), (2, 9)])
+@pytest.mark.parametrize("size", [0, 1, _FEW_BYTES - 1, _FEW_BYTES, _FEW_BYTES + 1])
+def test_few_bytes_and_many_have_the_same_places(size: int, orders: tuple[int, ...]) -> None:
+    text = random.Random(size).randbytes(size)
+    made = Hasher(orders, 17).feed(text)
+    assert made.tolist() == slow_places(text, orders, 17, WRITTEN)
+
+
+@pytest.mark.parametrize("weight", [-128, 127])
+@pytest.mark.parametrize("size", [_FEW - 1, _FEW, _FEW + 1, 100_000])
+def test_few_weights_and_many_add_up_exactly(size: int, weight: int) -> None:
+    prefix = Prefix(np.full((1 << 8, 2), weight, np.int8), (1,), 256)
+    assert prefix._sum(np.zeros((1, size), np.uint32)) == [weight * size] * 2
+
+
+@settings(max_examples=500)
+@given(
+    st.floats(0.0, 1.0)
+    | st.integers(0, 10**12 - 1).map(lambda n: (n + 0.5) / 1e12)
+    | st.integers(0, 10**12).map(lambda n: n / 1e12)
+)
+def test_rounding_is_that_of_decimal_digits(p: float) -> None:
+    assert _rounded(p) == round(p, 12)
 
 
 @given(st.binary(max_size=80), st.lists(st.integers(0, 80), max_size=5))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import msgspec
 
@@ -12,7 +13,7 @@ from tocsin.stream.events import Event, Wrote
 
 _json = msgspec.json.Encoder().encode
 
-Take = Callable[[Sequence[Event]], Awaitable[list[Event]]]
+Take = Callable[[Sequence[Event]], Coroutine[Any, Any, list[Event]]]
 
 
 class Collecting:

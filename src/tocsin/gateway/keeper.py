@@ -57,11 +57,6 @@ async def open_keeper(site: Site, meters: Meters) -> RecordKeeper:
 
 def _opened(plan: RecordPlan, names: Iterable[str], meters: Meters) -> RecordKeeper:
     keys = Keys.open(plan.keys, name=plan.log, environment=os.environ)
-    if keys.signer.name != plan.log:
-        raise InputError(
-            f"the keys in {str(plan.keys)!r} are those of the log {keys.signer.name!r}, and the "
-            f"configuration says {plan.log!r}: name the log as it was, or give it keys of its own"
-        )
     secret = redaction_key(plan.keys)
     redaction = Redaction(PatternFinder(plan.redaction), secret, names)
     salting = hmac.digest(secret, b"tocsin.salts/1", "sha256")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
-from typing import cast
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http import StreamWriter
 
+from tocsin.guarding.doors import now
 from tocsin.limits import CLIENT_SOCKET_BYTES, CLIENT_WRITE_BYTES
 
 _STREAM: Mapping[str, str] = {
@@ -86,6 +87,22 @@ class Outlet:
         self.opened_s: float | None = None
         self.begins_s: float | None = None
         self.response: web.StreamResponse | None = None
+
+    def put(self, data: bytes) -> Coroutine[Any, Any, None] | None:
+        """Send at once, where that takes no time.
+
+        Returns:
+            What has to be awaited before anything else is sent.
+
+        Raises:
+            ConnectionError: the client has gone.
+        """
+        writer = self._writer
+        if writer is None or len(data) > CLIENT_WRITE_BYTES:
+            return self.write(data)
+        self._wrote_s = self._loop.time()
+        now(writer.write(data, drain=False))
+        return writer.drain() if self._protocol.writing_paused else None
 
     async def write(self, data: bytes) -> None:
         """Send, and wait while the client has much to read.

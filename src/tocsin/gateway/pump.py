@@ -6,13 +6,16 @@ Nothing is read from the upstream while a check is waited for or the client does
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 import msgspec
 
+from tocsin.gateway.arrivals import Rest
 from tocsin.gateway.outlet import Outlet
 from tocsin.gateway.slicing import long, slices
 from tocsin.gateway.upstream import Call, Failed
+from tocsin.guarding.doors import now
 from tocsin.guarding.response import Guarded
 from tocsin.stream import sse
 from tocsin.stream.codec import Decoder, Encoder, Frame
@@ -26,7 +29,7 @@ Note = Callable[[], dict[str, object]]
 Settles = Callable[[], Awaitable[None] | None]
 """Called once the response is over and before its end goes out: what has to be waited for first."""
 
-Take = Callable[[Sequence[Event]], Awaitable[list[Event]]]
+Take = Callable[[Sequence[Event]], Coroutine[Any, Any, list[Event]]]
 
 
 class Pump:
@@ -44,7 +47,16 @@ class Pump:
         outlet: to the client; set before `run`, since its keep-alive asks for the `head` here.
     """
 
-    __slots__ = ("_encode", "_guarded", "_note", "_settles", "_take", "finished", "outlet")
+    __slots__ = (
+        "_encode",
+        "_feed",
+        "_guarded",
+        "_note",
+        "_settles",
+        "_take",
+        "finished",
+        "outlet",
+    )
 
     outlet: Outlet
 
@@ -73,26 +85,56 @@ class Pump:
             ConnectionError: the client has gone.
         """
         guarded = self._guarded
-        read, feed, take = call.read, decoder.feed, self._take
+        self._feed = decoder.feed
         while not guarded.over:
-            data = await read()
-            if isinstance(data, Failed):
-                out = await guarded.fail(data.failure, data.detail)
+            came = await (self._read(call) if guarded.waits else call.pour(self._pass_on))
+            if isinstance(came, Failed):
+                await self._sent(await guarded.fail(came.failure, came.detail))
+            elif came is not None:
+                await came
             else:
-                events = feed(data) if data else decoder.close()
-                if events and type(events[-1]) is Done:
-                    self.finished = True
-                if long(events):
-                    await self._slowly(events)
-                    continue
-                out = await take(events)
-                if not data and not guarded.over:  # a decoder that knows no end
-                    out += await guarded.fail("upstream_cut_off")
-            if out:
-                await self.send(out)
+                await self._close(decoder.close())
+
+    def _pass_on(self, data: bytes) -> Rest | None:
+        """Take bytes, and send what they let out; what takes time is left to be awaited."""
+        events = self._feed(data)
+        if not events:
+            return None
+        if long(events) or type(events[-1]) is Done:
+            return self._slowly(events)
+        out = now(self._take(events))
+        if self._guarded.over:
+            return self._sent(out)
+        if out:
+            sent = sse.encode(self._frames(out))
+            if sent:
+                return self.outlet.put(sent)
+        return None
+
+    async def _read(self, call: Call) -> Rest | Failed | None:
+        """Read where the guard may have to wait for its checks."""
+        data = await call.read()
+        if isinstance(data, Failed):
+            return data
+        return self._slowly(self._feed(data)) if data else None
+
+    async def _sent(self, events: Sequence[Event]) -> None:
+        if events:
+            await self.send(events)
+
+    async def _close(self, events: Sequence[Event]) -> None:
+        """Take what comes with the end of the body."""
+        await self._slowly(events)
+        if not self._guarded.over:  # a decoder that knows no end
+            await self._sent(await self._guarded.fail("upstream_cut_off"))
 
     async def _slowly(self, events: Sequence[Event]) -> None:
         """Take long texts in slices; others have their turn in between."""
+        if events and type(events[-1]) is Done:
+            self.finished = True
+        if not long(events):
+            await self._sent(await self._take(events))
+            return
         for event in slices(events):
             out = await self._take((event,))
             if out:
@@ -109,8 +151,9 @@ class Pump:
         """
         if not self._guarded.over:
             data = sse.encode(self._frames(events))
-            if data:
-                await self.outlet.write(data)
+            rest = self.outlet.put(data) if data else None
+            if rest is not None:
+                await rest
             return
         first, last = sse.encode(self._frames(events[:-1])), sse.encode(self._frames(events[-1:]))
         waited_for = self._settles()

@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 from aiohttp.abc import AbstractCookieJar
 
+from tocsin.gateway.arrivals import Connector, Pouring, Rest, Take, connection_of
 from tocsin.gateway.site import Upstream
 from tocsin.limits import (
     UPSTREAM_BODY_BYTES_MAX,
@@ -62,7 +63,7 @@ def open_session() -> aiohttp.ClientSession:
 
     No proxy and no netrc from the environment, no cookies, no redirects, no decompression.
     """
-    connector = aiohttp.TCPConnector(
+    connector = Connector(
         limit=0,
         keepalive_timeout=UPSTREAM_POOL_MS / 1_000,
         socket_factory=_socket,
@@ -95,6 +96,15 @@ def _named(error: Exception) -> Failure:
     return "upstream_cut_off"
 
 
+def _failed(error: Exception) -> Failed:
+    """Say what an error of the client library, or of `Call.interrupt`, means."""
+    if isinstance(error, _Interrupted):
+        return Failed(failure=error.failure)
+    if isinstance(error, (aiohttp.ClientError, OSError)):
+        return Failed(failure=_named(error), detail=type(error).__name__)
+    return Failed(failure="upstream_garbage", detail=type(error).__name__)
+
+
 class Call:
     """One call. Not shared between tasks; `tick` and `interrupt` are for the ticker.
 
@@ -109,6 +119,7 @@ class Call:
         "_interrupted",
         "_loop",
         "_lost_since",
+        "_pouring",
         "_reader",
         "_response",
         "_session",
@@ -126,6 +137,7 @@ class Call:
         self._response: aiohttp.ClientResponse | None = None
         self._reader: aiohttp.StreamReader | None = None
         self._lost_since = 0.0
+        self._pouring: Pouring | None = None
         self._since = 0.0  # when the wait for bytes began; 0: nobody waits
 
     async def open(self, api: Api, body: bytes, headers: Mapping[str, str]) -> Failed | None:
@@ -189,14 +201,51 @@ class Call:
         self._since = self._loop.time()
         try:
             return await reader.readany()
-        except _Interrupted as e:
-            return Failed(failure=e.failure)
-        except (aiohttp.ClientError, OSError) as e:
-            return Failed(failure=_named(e), detail=type(e).__name__)
         except Exception as e:  # noqa: BLE001 - what a parser raises on hostile bytes is no fault of ours
-            return Failed(failure="upstream_garbage", detail=type(e).__name__)
+            return _failed(e)
         finally:
             self._since = 0.0
+
+    async def pour(self, take: Take) -> Rest | Failed | None:
+        """Have the body taken as it comes, without a turn of the event loop for each piece.
+
+        Args:
+            take: is given bytes in the callback that brings them. It must not wait; what it gives
+                instead ends this, and nothing is read before the next call.
+
+        Returns:
+            What has to be awaited; None at the end of the body.
+
+        Raises:
+            Exception: what `take` raises.
+        """
+        connection = None if self._response is None else connection_of(self._response)
+        if connection is None or self._reader is None:
+            return await self._rest_of_body(take)
+        woken = self._loop.create_future()
+        self._pouring = pouring = Pouring(connection, self._reader, take, woken)
+        try:
+            await woken
+        except asyncio.CancelledError:
+            pouring.leave()
+            raise
+        except Exception as e:  # noqa: BLE001 - as in `read`
+            return _failed(e)
+        finally:
+            self._pouring = None
+        if pouring.fault is not None:
+            raise pouring.fault
+        return pouring.rest
+
+    async def _rest_of_body(self, take: Take) -> Rest | Failed | None:
+        """Have taken what is in the buffer: all of the body has come."""
+        while data := await self.read():
+            if isinstance(data, Failed):
+                return data
+            rest = take(data)
+            if rest is not None:
+                return rest
+        return None
 
     async def read_all(self) -> bytes | Failed:
         """Wait for the whole body."""
@@ -218,16 +267,17 @@ class Call:
 
     def tick(self, now_s: float) -> None:
         """Look whether the upstream has been silent for too long."""
-        if not self._since:
+        since_s = self._since if self._pouring is None else self._pouring.since_s
+        if not since_s:
             return
-        if now_s - self._since > self._idle_s:
+        if now_s - since_s > self._idle_s:
             self.interrupt("upstream_stalled")
         elif self._is_lost():
             # aiohttp closes a connection that stops being HTTP, and does not tell whoever reads.
             # Seen twice in the same wait, so that an end that is just being told is not cut off.
-            if self._lost_since == self._since:
+            if self._lost_since == since_s:
                 self.interrupt("upstream_garbage")
-            self._lost_since = self._since
+            self._lost_since = since_s
 
     def _is_lost(self) -> bool:
         connection = None if self._response is None else self._response.connection
@@ -244,6 +294,8 @@ class Call:
                 self._first.reschedule(self._loop.time())
         elif self._reader is not None:
             self._reader.set_exception(_Interrupted(failure))
+            if self._pouring is not None:
+                self._pouring.came()
 
     # ------------------------------------------------------------------------------------- the end
 

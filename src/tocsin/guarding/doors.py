@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 
 from tocsin.guarding.plan import Appeal, Check, Verdict
 from tocsin.limits import APPEAL_DEADLINE_MS_MAX
 from tocsin.model import Delta, Outcome, Unknown, UnknownReason
 from tocsin.verifiers.contract import Verifier
+
+T = TypeVar("T")
+
+
+def now(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run what never waits, outside of any task.
+
+    Raises:
+        RuntimeError: it waits after all.
+
+    Example:
+        >>> async def seven():
+        ...     return 7
+        >>> now(seven())
+        7
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as e:
+        result: T = e.value
+        return result
+    coroutine.close()
+    raise RuntimeError("there is something to wait for")
 
 
 class Approver(Protocol):

@@ -103,6 +103,11 @@ class Check:
         return InputError(f"check {self.name!r}: {what}")
 
     @cached_property
+    def waits(self) -> bool:
+        """Whether the verifier's answers have to be waited for."""
+        return not isinstance(self.verifier, Verifier)
+
+    @cached_property
     def promise(self) -> Promise | None:
         """What the calibration promises; None without one. Said once, for all receipts."""
         return None if self.monitor is None else promised(self.monitor, self.segment)
@@ -191,7 +196,12 @@ class Guard:
         """Say what an intervention becomes in this mode."""
         return "shadow" if self.mode == "observe" and wanted != "allow" else wanted
 
-    @property
+    @cached_property
+    def waits(self) -> bool:
+        """Whether there may be anything to wait for while a response comes."""
+        return self.appeals or any(check.waits for check in self.checks)
+
+    @cached_property
     def appeals(self) -> bool:
         """Whether a response may be put before somebody else, who reads all of it."""
         return any(

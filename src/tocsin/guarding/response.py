@@ -67,6 +67,7 @@ class Guarded:
         trajectory: the conversation that goes on here.
 
     Attributes:
+        waits: whether `take` may ever have something to wait for.
         over: nothing more will come out; the upstream can be let go.
         refused: the failure for which the request is answered with an error instead.
         falls_back: another model is to answer; nothing was let out.
@@ -99,6 +100,7 @@ class Guarded:
         self._appeals = 0
         self._keeps_text = guard.appeals
         self._optimistic = guard.hold == "optimistic"
+        self.waits = guard.waits
         self.over = False
         self.refused: Failure | None = None
         self.falls_back = False
@@ -148,8 +150,10 @@ class Guarded:
         for event in events:
             if self.over:
                 break
-            if isinstance(event, Wrote):
-                await self._wrote(event, out)
+            if type(event) is Wrote:
+                window = self._wrote(event, out)
+                if window is not None:
+                    await self._due(window, out)
             elif isinstance(event, Done):
                 await self._finish(event, out)
             else:
@@ -211,19 +215,24 @@ class Guarded:
         if len(window.lane) > LANE_MAX and not self.over:
             self._fail("upstream_too_long", out, detail=f"more than {LANE_MAX} blocks wait")
 
-    async def _wrote(self, event: Wrote, out: list[Event]) -> None:
+    def _wrote(self, event: Wrote, out: list[Event]) -> ChannelWindow | None:
+        """Take text; the window where some of it is due for the checks."""
         if not event.text:
-            return
+            return None
         window = self._windows.get(event.channel) or self._window(event.channel, out)
         if window is None:
-            return
+            return None
         self._outlet.write(window, event)
         if self._keeps_text:
             window.parts.append(event.text)
         if self._optimistic or not window.readers:
             self._outlet.drain(window.lane, out)
         if window.received < window.due:
-            return  # most tokens end here: what they are part of is not whole yet
+            return None  # most tokens end here: what they are part of is not whole yet
+        return window
+
+    async def _due(self, window: ChannelWindow, out: list[Event]) -> None:
+        """Show the checks the cells that are whole, and let out what they clear."""
         for text, tokens in window.cells():
             await self._check(window, text, tokens, None, out)
             if self.over:

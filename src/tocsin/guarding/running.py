@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 from tocsin.guarding.plan import Check, Guard
 from tocsin.guarding.receipt import CheckRecord
 from tocsin.model import Channel, ChannelKind, Context, Decision
 from tocsin.monitor import PathRecord
 from tocsin.monitor.path import real
-from tocsin.verifiers.contract import AsyncSession, Session, Verifier
+from tocsin.verifiers.contract import AsyncSession, AsyncVerifier, Session, Verifier
 
 
 class Running:
@@ -31,12 +32,12 @@ class Running:
         self.check = check
         self.index = index
         self.declares = check.verifier.declares
-        self.session: Session | AsyncSession
-        verifier = check.verifier
-        if isinstance(verifier, Verifier):
-            self.session, self.waits = verifier.open(context), False
-        else:
-            self.session, self.waits = verifier.open_async(context), True
+        self.waits = check.waits
+        self.session: Session | AsyncSession = (
+            cast("AsyncVerifier", check.verifier).open_async(context)
+            if check.waits
+            else cast("Verifier", check.verifier).open(context)
+        )
         self.alarm = None if check.monitor is None else check.monitor.session(segment=check.segment)
         self.overruled: list[PathRecord] = []
         self.alive = True

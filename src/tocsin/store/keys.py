@@ -131,8 +131,8 @@ def _signer(place: Path, name: str | None, *, create: bool) -> Signer:
     known = _read(named).strip() if named.exists() else name or LOG_NAME
     if name is not None and name != known:
         raise InputError(
-            f"the keys in {str(place)!r} sign the logs {known!r}, not {name!r}: receipts of the old "
-            "name would not be found under the new one; give other keys another folder"
+            f"the keys in {str(place)!r} sign the logs {known!r}, not {name!r}: keep the name, "
+            "or give the other logs a folder of keys of their own"
         )
     signer = Signer.load(known, pem)
     line = signer.public.line + "\n"

@@ -81,7 +81,7 @@ def tenant_folder(scope: Scope) -> str:
 
     Example:
         >>> tenant_folder(Scope(".."))
-        '5ec1f7e700f37c3d0b2981d8abb2eda8'
+        '5ec1f7e700f37c3d0b2981d04855fc34'
     """
     return hashlib.sha256(scope.tenant.encode()).hexdigest()[:32]
 

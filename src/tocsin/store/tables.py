@@ -75,7 +75,7 @@ entries = Table(
     Column("seq", BigInteger, nullable=False),
     Column("made_us", BigInteger, nullable=False),
     Column("entry", LargeBinary, nullable=False, comment="the bytes of the leaf"),
-    UniqueConstraint("tenant", "kind", "id", name="entries_id"),
+    UniqueConstraint("tenant", "id", "kind", name="entries_id"),
     Index("entries_kind", "tenant", "kind", "index"),
 )
 

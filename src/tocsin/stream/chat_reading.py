@@ -321,6 +321,10 @@ class ChatDecoder:
         if self._over:
             return []
         out: list[Event] = []
+        one = self._sse.one(data)
+        if one is not None:
+            self._event("", one, out)
+            return out
         for name, payload in self._sse.feed(data):
             self._event(name, payload, out)
         if self._sse.failed and not self._over:

@@ -51,6 +51,24 @@ class SseReader:
         self._data: bytearray | None = None  # None: no data line yet
         self._idle = False  # between events, with nothing held
 
+    def one(self, data: bytes) -> bytes | None:
+        """Take bytes that are one whole event without a name, with one line of data.
+
+        Returns:
+            Its data; None where that is not what came: then nothing was taken.
+        """
+        end = len(data) - 2
+        if (
+            self._idle
+            and data.startswith(b"data: ")
+            and data.find(b"\n") == end
+            and data.endswith(b"\n")
+            and b"\r" not in data
+            and end < SSE_EVENT_BYTES_MAX
+        ):
+            return data[6:end]
+        return None
+
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
         """Take bytes; give the events that are whole by now, as (name, data)."""
         if self._idle and (event := _one_event(data)):

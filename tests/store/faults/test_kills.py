@@ -9,12 +9,12 @@ from store.faults.environment import PROVE, program, scratch
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_writers_that_are_killed_lose_and_double_nothing(seed: int) -> None:
     """One to three processes on one store, at any moment."""
     with scratch() as folder:
         request = kills.Request(
-            folder=str(folder), cycles=250 if PROVE else 30, seed=seed, contents=seed % 2 == 0
+            folder=str(folder), cycles=250 if PROVE else 40, seed=seed, contents=seed % 2 == 0
         )
         out = program("kills.py", msgspec.json.encode(request).decode())
     found = msgspec.json.decode(out, type=kills.Outcome)

@@ -58,9 +58,9 @@ def tally(synchronous: str, *, deaf: bool = False, count: int = 300) -> Tally:
 
 
 def test_synced_commits_outlive_every_cut() -> None:
-    found = tally("FULL", count=1000)
+    found = tally("FULL", count=600)
     assert found.wrong == []
-    assert found.images == 1000
+    assert found.images == 600
 
 
 def test_commits_that_nobody_synced_are_lost() -> None:

@@ -10,7 +10,7 @@ from store.faults import traced
 from store.faults.environment import PROVE
 from store.faults.faulting import FAULTS, FEW, begin_again, injected, judge, left
 
-RUNS = None if PROVE else 6
+RUNS = None if PROVE else 5
 """Most runs for each call and fault; all that there are where None."""
 
 pytestmark = pytest.mark.skipif(not traced.works(), reason="strace cannot be used here")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,16 @@ from tocsin.verifiers.linear.model_file import Model
 from tocsin.verifiers.linear.prefix import Prefix
 from tocsin.verifiers.stepwise import Judgement, StepwiseSession
 
-Floats = NDArray[np.float64]
-Scale = NDArray[np.float64]
+Floats = Sequence[float] | NDArray[np.float64]
+Scale = Sequence[Floats] | NDArray[np.float64]
 
+_exp = math.exp
 _DIGITS = 12
 """Decimals of a score: exp() may differ in the last bit between platforms."""
+
+_UNITS = 1e12
+_SURE = 0.499
+"""So far from the middle between two of them the rounding of a product, 10^-4 at most, is none."""
 
 
 class LinearVerifier:
@@ -101,7 +107,7 @@ class _Session(StepwiseSession):
         super().__init__(declares)
         self._model = model
         heads = model.header.heads
-        self._scale = np.array([[h.intercept for h in heads], [h.slope for h in heads]])
+        self._scale = ([h.intercept for h in heads], [h.slope for h in heads])
         self._reads_observations = model.header.features.observations
         self._choices: dict[int, _Choice] = {}
         self._observed: set[Channel] = set()
@@ -120,7 +126,7 @@ class _Session(StepwiseSession):
         if self._reads_observations:
             choice.read_observations()
         choice.prefix.write(channel, folded_bytes(step.text))
-        first, *others = probabilities(self._scale, choice.prefix.evidence())
+        first, *others = probabilities(self._scale, choice.prefix.by_head())
         return Judgement(first, dict(zip(self._declares.categories, others, strict=True)))
 
     def _choice(self, channel: Channel) -> _Choice:
@@ -138,11 +144,33 @@ def probabilities(scale: Scale, evidence: Floats) -> list[float]:
         evidence: shape (heads,).
 
     Example:
-        >>> probabilities(np.array([[1.0, 0.0], [0.5, 1.0]]), np.array([-2.0, 800.0]))
+        >>> probabilities([[1.0, 0.0], [0.5, 1.0]], [-2.0, 800.0])
         [0.5, 1.0]
     """
     # A few numbers: plain floats take a fifth of the time that arrays do.
     return [
-        round(1.0 / (1.0 + math.exp(-min(max(z, -700.0), 700.0))), _DIGITS)
-        for z in (scale[0] + scale[1] * evidence).tolist()
+        _rounded(1.0 / (1.0 + _exp(-z))) if -700.0 < z < 700.0 else _far(z)
+        for z in [float(a + b * e) for a, b, e in zip(scale[0], scale[1], evidence, strict=True)]
     ]
+
+
+def _far(z: float) -> float:
+    """Where exp() would leave the range of floats."""
+    return round(1.0 / (1.0 + _exp(-min(max(z, -700.0), 700.0))), _DIGITS)
+
+
+def _rounded(p: float) -> float:
+    """Round as `round` does, which goes through decimal digits, and take a third of the time.
+
+    Args:
+        p: 0 to 1.
+
+    Example:
+        >>> _rounded(0.1234567890125), round(0.1234567890125, 12)
+        (0.123456789013, 0.123456789013)
+    """
+    scaled = p * _UNITS
+    whole = int(scaled + 0.5)
+    if -_SURE < scaled - whole < _SURE:
+        return whole / _UNITS  # the float next to that decimal fraction
+    return round(p, _DIGITS)

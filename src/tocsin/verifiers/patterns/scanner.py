@@ -143,7 +143,9 @@ class Scanner:
     def settled(self) -> int:
         """Return the place before which every match is settled, whatever comes."""
         rules, fed = self._rules, self.fed
-        words = min(self._break, fed - rules.spaced_chars_max - LOOK_CHARS)
+        words = fed - rules.spaced_chars_max - LOOK_CHARS
+        if words > self._break:
+            words = self._break
         return max(0, words, fed - rules.chars_max - LOOK_CHARS)
 
     def raw_start(self, place: int) -> int | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from itertools import islice
 
 from tocsin import limits
 from tocsin.errors import SessionMisuse
@@ -80,32 +79,35 @@ class _ChannelState:
             self._views = self._new_views()
 
     def _ready(self) -> list[tuple[Step, tuple[Finding, ...]]]:
+        waiting = self._waiting
+        upto = self._reached(waiting[0].end) if waiting else 0
         count = 0
-        for step in self._waiting:
-            if not self._reached(step.end):
+        for step in waiting:
+            if step.end > upto:
                 break
             count += 1
         if not count:
             if self._fed - self._scanned > 2 * BLOCK_CHARS:
                 self._scan()
             return []
-        if self._waiting[count - 1].end > self._scanned:
+        if waiting[count - 1].end > self._scanned:
             self._scan()
-        steps = list(islice(self._waiting, count))
-        for _ in steps:
-            self._waiting.popleft()
-        return [(step, self._findings(step)) for step in steps]
+        return [(step, self._findings(step)) for step in [waiting.popleft() for _ in range(count)]]
 
-    def _reached(self, end: int) -> bool:
+    def _reached(self, end: int) -> int:
+        """Return up to where every match is settled, if that is as far as the step's end."""
         if end <= self._closed_upto:
-            return True
-        if self._fed < end + self._least:
-            return False
+            return self._closed_upto
+        upto = self._fed - self._least
+        if upto < end:
+            return 0
         self._pour()
-        if self._views[0].settled() < end:
-            return False
+        raw, *forms = self._views
+        upto = min(upto, raw.settled())
+        if upto < end:
+            return 0
         self._pour_forms()
-        return all(view.settled() >= end for view in self._views[1:])
+        return min([upto, *(form.settled() for form in forms)])
 
     def _pour(self) -> None:
         """Show new text to the raw view; forms cost more, and wait until they are asked."""

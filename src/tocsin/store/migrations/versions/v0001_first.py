@@ -52,7 +52,7 @@ def upgrade() -> None:
         sa.Column("made_us", sa.BigInteger(), nullable=False),
         sa.Column("entry", sa.LargeBinary(), nullable=False, comment="the bytes of the leaf"),
         sa.PrimaryKeyConstraint("tenant", "index"),
-        sa.UniqueConstraint("tenant", "kind", "id", name="entries_id"),
+        sa.UniqueConstraint("tenant", "id", "kind", name="entries_id"),
     )
     op.create_index("entries_kind", "entries", ["tenant", "kind", "index"], unique=False)
     op.create_table(
