@@ -584,7 +584,7 @@ STORE_BUSY_MS_MAX: int = 5_000
 """How long a commit waits for another process's to end before it says that the store is busy."""
 
 STORE_LINGER_MS_MAX: float = 5.0
-"""Longest that an append waits for others to share its sync with: it is part of every answer's end."""
+"""Longest that an append waits for others to share its sync with; every answer's end waits along."""
 
 STORE_APPENDS_MAX: int = 256
 """Most appends of one commit: what a sync costs is shared well before, and a commit stays short."""
@@ -698,7 +698,7 @@ HISTORY_ROWS_MAX: int = 500_000
 """Events of one Parquet file: about 50 MB, read in well under a second."""
 
 HISTORY_GROUP_ROWS: int = 65_536
-"""Events of one row group of a Parquet file, and of one step of writing it: some 50 MB of memory."""
+"""Events of one row group of a Parquet file, and of one step of writing it: some 50 MB."""
 
 HISTORY_DELETE_ROWS: int = 2_000
 """Rows that one transaction takes out of the row store: it holds other writers up for some tens of

@@ -34,11 +34,14 @@ class StreamOpened(_Body, frozen=True, kw_only=True, tag="stream.opened"):
         api: `chat`, `responses`, `messages`, or the user's own name.
         stream: whether the client reads along.
         unread: parts of the request that hold no text, and that nobody checked.
+        prompt: keyed fingerprint of what was asked, the same for the same words: ``p_`` and 20
+            hexadecimal digits, never the text; None where nothing was asked in words.
     """
 
     api: str
     stream: bool = True
     unread: int = 0
+    prompt: str | None = None
 
 
 class StreamEnded(_Body, frozen=True, kw_only=True, tag="stream.ended"):
@@ -54,6 +57,7 @@ class StreamEnded(_Body, frozen=True, kw_only=True, tag="stream.ended"):
         failure: what stopped it, where it was no alarm.
         receipt: id, where there is one.
         steps, lowest: per check: how many scores, and the lowest (safe-high); None without any.
+        verifiers: per check: whose scores, as its name, a space and its version.
     """
 
     outcome: Ended
@@ -70,6 +74,7 @@ class StreamEnded(_Body, frozen=True, kw_only=True, tag="stream.ended"):
     receipt: str | None = None
     steps: dict[str, int] = {}
     lowest: dict[str, float | None] = {}
+    verifiers: dict[str, str] = {}
 
 
 class Decided(_Body, frozen=True, kw_only=True, tag="policy.decided"):
@@ -274,12 +279,14 @@ class Limited(_Body, frozen=True, kw_only=True, tag="limit"):
         verdict: what it said.
         action: what was enforced.
         left: in units of the limit.
+        times: how often it said so, where one event stands for several within a second.
     """
 
     limit: str
     verdict: Ruling
     action: Ruling
     left: float | None = None
+    times: int = 1
 
 
 class ControlChanged(_Body, frozen=True, kw_only=True, tag="control.changed"):

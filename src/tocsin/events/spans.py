@@ -285,7 +285,7 @@ def _ours(span: Span) -> Event | Flaw:
             parts[section][name] = value
         else:
             body[f"{section}.{name}".lstrip(".")] = value
-    for table in ("steps", "lowest"):
+    for table in ("steps", "lowest", "verifiers"):
         if isinstance(body.get(table), str):
             try:
                 body[table] = msgspec.json.decode(body[table])

@@ -1,4 +1,4 @@
-"""What each field of an event holds: a closed word, a name, free text, or a person.
+"""What each field of an event holds: a closed word, a name, free text, a person, or a prompt.
 
 One table, against which the structs are checked: a field that somebody adds is treated as free text
 until it is listed here, and a test fails.
@@ -18,9 +18,9 @@ from tocsin.events.envelope import Event, Links, Segment
 from tocsin.events.kinds import Body
 from tocsin.limits import REDACTED_ITEMS_MAX
 
-Sort = Literal["closed", "name", "free", "person"]
-"""What a field holds: nothing that a person could write into it, an identifier, free text, or who
-somebody is."""
+Sort = Literal["closed", "name", "free", "person", "prompt"]
+"""What a field holds: nothing that a person could write into it, an identifier, free text, who
+somebody is, or which words a model was asked."""
 
 FREE: Final = frozenset(
     {
@@ -40,6 +40,9 @@ FREE: Final = frozenset(
 
 PEOPLE: Final = frozenset({"links.user", "review.outcome.reviewer"})
 """Fields that say who somebody is; they hold pseudonyms, and nothing else ever."""
+
+PROMPTS: Final = frozenset({"stream.opened.prompt"})
+"""Fields that say which words a model was asked; they hold fingerprints, and nothing else ever."""
 
 NAMES: Final = frozenset(
     {
@@ -64,6 +67,7 @@ NAMES: Final = frozenset(
         "stream.ended.receipt",
         "stream.ended.steps",
         "stream.ended.lowest",
+        "stream.ended.verifiers",
         "alarm.check",
         "alarm.verifier",
         "alarm.verifier_version",
@@ -112,10 +116,13 @@ NAMES: Final = frozenset(
     }
 )
 """Fields that hold identifiers; searched too, since nothing stops people from putting more there.
-Of a mapping, the keys are meant."""
+Of a mapping, the keys are meant, and what they lead to where that is text."""
 
 One = Callable[[Event], str]
 """Gives a field that holds one text."""
+
+Maybe = Callable[[Event], str | None]
+"""Gives a field that may hold a text."""
 
 Several = Callable[[Event], Collection[str]]
 """Gives a field that holds several names."""
@@ -140,6 +147,7 @@ class Plan:
         several: list[str] = []
         written: list[str] = []
         people: list[str] = []
+        prompts: list[str] = []
         self.sorts: dict[str, dict[str, Sort]] = {}
         for listed, place, struct in sections:
             sorts = self.sorts[place] = _sorts(struct, listed)
@@ -150,10 +158,13 @@ class Plan:
                     written.append(place + field)
                 elif sort == "person" and struct is not Links:
                     people.append(place + field)
+                elif sort == "prompt":
+                    prompts.append(place + field)
         self.names: Callable[[Event], tuple[str | None, ...]] = attrgetter(*single)
-        self.several: list[Several] = [attrgetter(path) for path in several]
+        self.several: list[Several] = [_texts_of(attrgetter(path)) for path in several]
         self.written: list[One] = [attrgetter(path) for path in written]
         self.people: list[One] = [attrgetter(path) for path in people]
+        self.prompts: list[Maybe] = [attrgetter(path) for path in prompts]
 
     def crowded(self, event: Event) -> bool:
         """Whether a field holds more names than are kept."""
@@ -173,6 +184,8 @@ def sort_of(path: str) -> Sort | None:
         return "free"
     if path in PEOPLE:
         return "person"
+    if path in PROMPTS:
+        return "prompt"
     return "name" if path in NAMES else None
 
 
