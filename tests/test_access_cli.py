@@ -81,6 +81,16 @@ def test_content_is_read_under_a_grant_and_both_are_listed(world: World) -> None
     assert made["id"] in drawn
 
 
+def test_what_has_moved_to_files_is_listed_too(world: World) -> None:
+    world.said("access", "grant", "--reason", REASON, "--as", "eve")
+    before = world.said("access", "list")
+    moved = ["history", "close", world.store, "--uncovered", "--older-than-hours", "0"]
+    assert CliRunner().invoke(cli, moved).exit_code == 0
+    assert len(before["log"]) == 1
+    assert world.said("access", "list") == before
+    assert world.said("access", "list", "--folder", f"{world.store}.history") == before
+
+
 def test_a_person_is_erased_by_name(world: World) -> None:
     assert [c["id"] for c in world.said("content", "list", "--user", "ann")["contents"]] == ["c1"]
     done = world.said("content", "erase", "--user", "ann", "--reason", "she asked for it")

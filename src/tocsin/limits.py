@@ -343,6 +343,9 @@ UPSTREAM_LINGER_MS: int = 250
 TICK_MS: int = 200
 """How often open streams are looked at for silence: one timer for all of them."""
 
+LIMIT_TOLD_S: float = 1.0
+"""How often the record is told that a tenant is over its limit: a flood writes one event each."""
+
 SLICE_CHARS: int = 4_096
 """Text that is checked in one go: two to three milliseconds, then other streams have their turn."""
 
@@ -584,7 +587,7 @@ STORE_BUSY_MS_MAX: int = 5_000
 """How long a commit waits for another process's to end before it says that the store is busy."""
 
 STORE_LINGER_MS_MAX: float = 5.0
-"""Longest that an append waits for others to share its sync with; every answer's end waits along."""
+"""Longest that an append waits for others to share its sync; an answer's end waits along."""
 
 STORE_APPENDS_MAX: int = 256
 """Most appends of one commit: what a sync costs is shared well before, and a commit stays short."""
@@ -652,6 +655,9 @@ REDACTED_KNOWN_MAX: int = 8_192
 
 REDACTED_PEOPLE_MAX: int = 8_192
 """People of one tenant whose pseudonyms are kept at hand; more are computed again."""
+
+REDACTED_PROMPT_CHARS_MAX: int = 32_768
+"""Characters of what was asked that its fingerprint is made of: less than a millisecond."""
 
 REDACTION_KEY_BYTES_MIN: int = 32
 """Fewest bytes of the key that hashes what is masked."""
@@ -725,3 +731,9 @@ RETENTION_DAYS_MAX: int = 36_525
 
 TRACE_VALUE_CHARS_MAX: int = 120
 """Characters of one value that a trace in a terminal shows; JSON shows all of them."""
+
+# ----------------------------------------------------------------------- the process and its memory
+
+GARBAGE_YOUNG_MAX: int = 10_000
+"""New objects after which Python looks for cycles among them: those of some ten requests. Hardly
+any leaves a cycle; all the rest goes as soon as nobody refers to it."""

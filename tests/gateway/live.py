@@ -96,6 +96,9 @@ class Witness:
     def shed(self, contents: int, events: int) -> None:
         self._count("shed", contents, events)
 
+    def redacted(self, masked: int, failed: int) -> None:
+        self._count("redacted", masked, failed)
+
     def lost(self, entries: int) -> None:
         self._count("lost", entries)
 

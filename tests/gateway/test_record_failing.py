@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway.kept import kept, plan, whole
+from gateway.kept import LOG, kept, plan, whole
 from gateway.processes import Client, Process, eventually, metric
 from gateway.provocations import Disk
 from gateway.test_serve import ASKED
@@ -24,7 +24,7 @@ from tocsin.gateway import books, keeper
 from tocsin.gateway.meters import NoMeters
 from tocsin.gateway.site import Site
 from tocsin.guarding.plan import Guard
-from tocsin.store import Store
+from tocsin.store import Keys, Store
 from tocsin.stream.events import APIS, Api
 from tocsin.testing.fake_model import Choice, FakeModel, Fault, Reply
 
@@ -266,14 +266,16 @@ def test_keys_of_another_log_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_key_of_the_redaction_that_is_none_is_refused(tmp_path: Path) -> None:
-    first = keeper.redaction_key(tmp_path)
-    assert keeper.redaction_key(tmp_path) == first
-    path = tmp_path / keeper.REDACTION_KEY
-    assert path.stat().st_mode & 0o077 == 0
-    assert [one.name for one in tmp_path.iterdir()] == [keeper.REDACTION_KEY]
-    path.write_text("none\n")
-    with pytest.raises(InputError, match="holds no key"):
-        keeper.redaction_key(tmp_path)
+    folder = tmp_path / "keys"
+    first = Keys.open(folder, name=LOG)
+    assert first.redaction == Keys.open(folder).redaction is not None
+    (folder / "redaction.key").write_text("none\n")
+
+    async def test() -> None:
+        with pytest.raises(InputError, match="holds no key"):
+            await keeper.open_keeper(Site(routes=(), record=plan(tmp_path)), NoMeters())
+
+    within(test())
 
 
 # ------------------------------------------------------------------------------- whole processes

@@ -255,6 +255,36 @@ def test_the_check_at_the_end_is_recomputed() -> None:
         assert not replay(changed(made, change), [monitor.calibration]).agrees
 
 
+def test_a_check_at_the_end_that_stayed_silent_is_recomputed() -> None:
+    monitor = closing()
+    check = Check(name="watch", verifier=Scripted({"low": 0.55}), monitor=monitor, on_alarm="halt")
+    guarded, _ = run(Guard(checks=(check,)), [(TEXT, "well\n" * 4)])
+    made = guarded.receipt(Who(id="r_1"))
+    assert not made.alarms
+    found = replay(made, [monitor.calibration])
+    assert (found.agrees, found.complete) == (True, True), differing(found)
+    lines = {line.what: line for _, line in found.all_lines()}
+    assert lines["path: check at the end"].outcome == "agrees"
+    assert "path: check at the end" not in {
+        line.what for _, line in replay(receipt(["well\n"]), [calibration()]).all_lines()
+    }
+
+
+def test_a_check_at_the_end_that_would_have_rung_is_said_to_be_unchecked() -> None:
+    """The response may have been left before its end: then it was not asked."""
+    monitor = closing()
+    check = Check(name="watch", verifier=Scripted({"low": 0.55}), monitor=monitor, on_alarm="halt")
+    guarded, _ = run(Guard(checks=(check,)), [(TEXT, "low\n" * 3 + "low and last")])
+    silent = changed(
+        guarded.receipt(Who(id="r_1")),
+        lambda r: r.update(alarms=[], account={**r["account"], "alarms": 0}),
+    )
+    found = replay(silent, [monitor.calibration])
+    assert found.agrees
+    assert not found.complete
+    assert unchecked(found) == ["watch path: check at the end"]
+
+
 # ------------------------------------------------------------------------------------- files
 
 

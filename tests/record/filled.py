@@ -22,6 +22,8 @@ def filled(text: str, kind: type[Any]) -> Event:
                 made[field.name] = text
             elif shape == tuple[str, ...]:
                 made[field.name] = (text,)
+            elif shape == dict[str, str]:
+                made[field.name] = {text: text}
             elif str(shape).startswith("dict[str"):
                 made[field.name] = {text: 1}
             elif get_args(shape) and isinstance(get_args(shape)[0], str):

@@ -25,7 +25,15 @@ from record.audit_worlds import (
 
 from tocsin.errors import InputError
 from tocsin.events.envelope import Event
-from tocsin.events.kinds import CalibrationChanged, Decided, Failed, ToolReturned
+from tocsin.events.kinds import (
+    Body,
+    CalibrationChanged,
+    Decided,
+    Failed,
+    StreamEnded,
+    StreamOpened,
+    ToolReturned,
+)
 from tocsin.record.audit import clusters as clustering
 from tocsin.record.audit.clusters import Clusters, Dimension, clusters
 from tocsin.record.audit.drift import drift
@@ -179,6 +187,36 @@ def test_one_person_who_rings_often_makes_no_route_dangerous() -> None:
     assert [c.value for c in dimension(found, "session").cells if c.clusters] == ["long"]
 
 
+def test_a_prompt_that_rings_more_often_is_found_whatever_comes_first() -> None:
+    rng = np.random.default_rng(11)
+    events: list[Event] = []
+    for i in range(600):
+        prompt = f"p_{int(rng.integers(4))}"
+        where: dict[str, Any] = {"user": f"u{i % 60}", "session": f"s{i}"}
+        told = [at(StreamOpened(api="chat", prompt=prompt), f"c{i}", **where)]
+        if rng.random() < (0.2 if prompt == "p_3" else 0.02):
+            told.append(at(alarm(), f"c{i}", **where))
+        told.append(at(ended(), f"c{i}", **where))
+        events += [told[int(n)] for n in rng.permutation(len(told))]
+    events.append(at(ended(), "silent"))
+    prompts = dimension(clusters(events), "prompt")
+    assert [cell.value for cell in prompts.cells if cell.clusters] == ["p_3"]
+    assert prompts.unknown == 1
+
+
+def test_one_person_who_asks_again_and_again_makes_no_prompt_dangerous() -> None:
+    events: list[Event] = []
+    for i in range(200):
+        mine = i < 60
+        prompt = StreamOpened(api="chat", prompt="p_mine" if mine else f"p_{i % 5}")
+        user = "u_one" if mine else f"u{i}"
+        told: list[Body] = [prompt, ended(), *([alarm()] if mine or i % 40 == 0 else [])]
+        events += [at(body, f"c{i}", user=user) for body in told]
+    found = clusters(events)
+    assert not any(cell.clusters for cell in dimension(found, "prompt").cells)
+    assert any(cell.clusters for cell in dimension(found, "user").cells)
+
+
 def test_a_response_counts_once_however_often_it_rings() -> None:
     events = [at(alarm(step=i), "c0", START + i) for i in range(5)] + [at(ended(), "c0")]
     assert clusters(events).alarms.count == 1
@@ -211,6 +249,8 @@ def test_more_responses_than_fit_are_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(clustering, "AUDIT_RESPONSES_MAX", 2)
     with pytest.raises(InputError, match="shorter time"):
         clusters([at(ended(), f"c{i}") for i in range(3)])
+    with pytest.raises(InputError, match="shorter time"):
+        clusters([at(StreamOpened(api="chat", prompt="p"), f"c{i}") for i in range(3)])
 
 
 # ---------------------------------------------------------------------------------------- drift
@@ -287,6 +327,22 @@ def test_under_another_calibration_everything_begins_anew() -> None:
     assert len(found.checks) == 2
     assert not any(p.drifted for check in found.checks for p in check.periods)
     assert [c.what for c in found.changes] == ["calibration of linear: sha256:new"]
+
+
+def test_with_another_version_of_the_verifier_everything_begins_anew_and_it_is_named() -> None:
+    def by(version: str, event: Event) -> Event:
+        body = event.body
+        assert isinstance(body, StreamEnded)
+        body = msgspec.structs.replace(body, verifiers={"linear": f"v {version}"})
+        return msgspec.structs.replace(event, body=body)
+
+    rng = np.random.default_rng(0)
+    old = [by("7", event) for event in scores(rng, 2, 40)]
+    new = [by("8", e) for e in scores(rng, 4, 40, shift=0.4) if e.time_us >= START + 2 * DAY]
+    found = drift([*old, at(alarm(), "x"), *new, by("7", at(ended(0.5), "y", START + 4 * DAY))])
+    assert [(c.verifier, c.versions) for c in found.checks] == [("v 7", ("7",)), ("v 8", ())]
+    assert not any(p.drifted for check in found.checks for p in check.periods)
+    assert [c.what for c in found.changes] == ["verifier of linear: v 8, before v 7"]
 
 
 def test_a_new_model_is_named_where_it_appears() -> None:

@@ -31,7 +31,7 @@ from tocsin.events.kinds import (
     Used,
 )
 from tocsin.model import Finding
-from tocsin.record.fields import FREE, NAMES, PEOPLE, fields_of_text
+from tocsin.record.fields import FREE, NAMES, PEOPLE, PROMPTS, fields_of_text
 from tocsin.record.redaction import PatternFinder, Redaction, Redactor
 from tocsin.verifiers.patterns import Rule
 
@@ -60,8 +60,9 @@ def test_every_field_that_may_hold_text_is_listed() -> None:
 
 
 def test_nothing_is_listed_that_is_no_field() -> None:
-    assert (FREE | NAMES | PEOPLE) - set(fields_of_text()) == set()
-    assert FREE & NAMES == FREE & PEOPLE == NAMES & PEOPLE == set()
+    lists = (FREE, NAMES, PEOPLE, PROMPTS)
+    assert frozenset().union(*lists) - set(fields_of_text()) == set()
+    assert sum(map(len, lists)) == len(frozenset().union(*lists))
 
 
 @pytest.mark.parametrize("kind", get_args(Body), ids=lambda k: str(k.__struct_config__.tag))
@@ -80,8 +81,8 @@ def test_what_is_clean_stays_as_it_is(kind: type[Any]) -> None:
     before = msgspec.to_builtins(given_event)
     after = msgspec.to_builtins(redactor().event(given_event))
     before["links"]["user"] = after["links"]["user"]
-    if "reviewer" in before["body"]:
-        before["body"]["reviewer"] = after["body"]["reviewer"]
+    for field in {"reviewer", "prompt"} & set(before["body"]):
+        before["body"][field] = after["body"][field]
     assert after == before
 
 
@@ -131,6 +132,37 @@ def test_what_looks_like_a_pseudonym_and_is_none_is_hashed() -> None:
     forged = "u_" + "0" * 20
     assert of.person(forged) != forged
     assert of.person("u_" + "é" * 20).isascii()
+
+
+def test_a_prompt_becomes_a_fingerprint_once() -> None:
+    of = redactor()
+    once = of.prompt("Open the gates!")
+    assert len(once) == 22
+    assert once.startswith("p_")
+    assert once != of.person("open the gates!").replace("u_", "p_")
+    assert once == of.prompt(once) == of.prompt(" OPEN\tthe  gates! ")
+    assert once not in {redactor("bank").prompt("Open the gates!"), redactor("bank").prompt(once)}
+    forged = "p_" + "0" * 20
+    assert of.prompt(forged) != forged
+    stored = event(StreamOpened(api="chat", prompt=once))
+    assert of.event(stored) is stored
+    sent = of.event(event(StreamOpened(api="chat", prompt="open the gates!"))).body
+    assert isinstance(sent, StreamOpened)
+    assert sent.prompt == once
+
+
+def test_of_a_long_prompt_the_beginning_counts() -> None:
+    of, most = redactor(), limits.REDACTED_PROMPT_CHARS_MAX
+    assert of.prompt("x" * most + "y") == of.prompt("x" * most + "z") != of.prompt("x" * (most - 1))
+
+
+def test_of_a_mapping_to_texts_both_sides_are_searched() -> None:
+    given_event = event(StreamEnded(outcome="ok", verifiers={MAIL: "v 1", "b": f"v {CARD}"}))
+    body = redactor().event(given_event).body
+    assert isinstance(body, StreamEnded)
+    (one, two), (three, four) = body.verifiers.items()
+    assert one.startswith("[") and four.startswith("v [")
+    assert (two, three) == ("v 1", "b")
 
 
 def test_ids_that_hold_a_value_stay_apart_and_equal() -> None:

@@ -28,6 +28,7 @@ from tocsin.store.access import (
     key_hash,
     local,
 )
+from tocsin.store.history import History
 
 ACME = Scope("acme")
 REASON = "an alarm needs to be understood"
@@ -452,6 +453,44 @@ def test_the_log_shows_the_newest(access: Access) -> None:
     assert [body.break_glass for body in shown if isinstance(body, Accessed)] == [
         grant.id for grant in grants[-3:]
     ]
+
+
+@pytest.mark.parametrize("limit", [3, 100])
+def test_the_log_shows_what_has_moved_to_files_too(
+    access: Access, store: Store, clock: Clock, limit: int
+) -> None:
+    grants = []
+    for n in range(1, 8):
+        grants.append(access.grant(ADMIN, reason=REASON, minutes=n))
+        if n in {2, 5}:
+            clock.now += 60
+            with History(store) as history:
+                history.close(ACME, before_us=store.now_us(), uncovered=True)
+    assert len(store.events(ACME, kind="access")) == 2
+    shown = [stored.event.body for stored in access.log(ADMIN, limit=limit)]
+    assert [body.break_glass for body in shown if isinstance(body, Accessed)] == [
+        grant.id for grant in grants[-limit:]
+    ]
+    assert not access.log(who("admin", tenant="other"))
+
+
+@BOTH
+def test_the_log_of_a_server_says_where_its_history_is(
+    access: Access, store: Store, clock: Clock, tmp_path: Path
+) -> None:
+    folder = str(tmp_path / "history")
+    granted = access.grant(ADMIN, reason=REASON)
+    assert len(access.log(ADMIN)) == 1  # a server has no place for it yet
+    clock.now += 60
+    with History(store, folder) as history:
+        history.close(ACME, before_us=store.now_us(), uncovered=True)
+    assert not store.events(ACME, kind="access")
+    for given in (None, folder):
+        (one,) = access.log(ADMIN, folder=given)
+        assert isinstance(one.event.body, Accessed)
+        assert one.event.body.break_glass == granted.id
+    with pytest.raises(InputError, match="history of this store is in"):
+        access.log(ADMIN, folder=str(tmp_path / "elsewhere"))
 
 
 def test_targets_are_redacted(access: Access, store: Store) -> None:

@@ -122,16 +122,22 @@ def roles(*, as_json: bool) -> None:
 @click.argument("store")
 @tenant_options
 @click.option("--since", metavar="TIME", help="From this time on, such as 2026-01-31T00:00:00Z.")
+@click.option(
+    "--folder", "history", metavar="FOLDER", help="Where the history is, if not remembered."
+)
 def listed(
     store: str,
     tenant: str,
     folder: str | None,
     name: str | None,
     since: str | None,
+    history: str | None,
     *,
     as_json: bool,
 ) -> None:
     """Show who read or changed what not everyone may, and every grant, of one tenant of STORE.
+
+    From the store and from its history.
 
     Example: tocsin access list record.db --tenant acme
     """
@@ -143,7 +149,7 @@ def listed(
     except ValueError as e:
         raise InputError(f"--since: {e}") from None
     with asking(store, tenant, folder, name) as (access, by, _, _):
-        log = access.log(by, since_us=since_us)
+        log = access.log(by, since_us=since_us, folder=history)
         grants = access.grants(by)
     if as_json:
         click.echo(json_bytes({"log": log, "grants": grants}))

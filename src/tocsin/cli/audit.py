@@ -50,7 +50,7 @@ def command() -> None:
     """
 
 
-@command.command("clusters", short_help="Do alarms gather on routes, models, sessions, users?")
+@command.command("clusters", short_help="Do alarms gather on prompts, routes, models, users?")
 @asked
 def clusters(plot: str | None, *, as_json: bool, **given: Any) -> None:
     """Say where alarms gather in STORE, and where that is more than luck.
@@ -281,7 +281,8 @@ def _check_drift(console: Console, check: CheckDrift) -> None:
     heads = ["period", "sessions", "10 %", "middle", "90 %", "distance", "at most", "p"]
     shown = [p for p in check.periods if p.drifted][-_SHOWN:] or check.periods[-_SHOWN:]
     rows = [_period(check.reference, "reference ")] + [_period(p) for p in shown]
-    console.print(table(f"{check.check} under {under}", heads, rows))
+    by = f" by {check.verifier}" if check.verifier else ""
+    console.print(table(f"{check.check}{by} under {under}", heads, rows))
     console.print(prose(f"{plain(check.check)}: {check.verdict}."))
 
 

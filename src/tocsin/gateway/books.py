@@ -74,6 +74,12 @@ class Keeper(Protocol):
     def salt(self, tenant: str, receipt: str) -> bytes:
         """Give the salt for what a receipt says of withheld text."""
 
+    def prompt(self, tenant: str, asked: str) -> str:
+        """Give the fingerprint of what was asked, under the tenant's key."""
+
+    def tick(self) -> None:
+        """Count what cannot be counted where it happens; called several times a second."""
+
     def cleaned(self, receipt: Receipt) -> Receipt:
         """Mask what clients and upstreams wrote in a receipt; all else is ours."""
 
@@ -123,6 +129,15 @@ class Books:
     def salt(self, tenant: str, receipt: str) -> bytes:
         """Give the salt for what a receipt says of withheld text; empty without a record."""
         return b"" if self.keeper is None else self.keeper.salt(tenant, receipt)
+
+    def prompt(self, tenant: str, asked: str) -> str | None:
+        """Give the fingerprint of what was asked; None where that is nothing, or nobody records."""
+        return None if self.keeper is None or not asked else self.keeper.prompt(tenant, asked)
+
+    def tick(self) -> None:
+        """Have the record counted."""
+        if self.keeper is not None:
+            self.keeper.tick()
 
     def note(self, told: Told) -> None:
         """Have events recorded, soon."""

@@ -84,7 +84,10 @@ class Job:
             return
         first = not call
         opened = StreamOpened(
-            api=self.codec.api, stream=self.asked.stream, unread=self.asked.unread
+            api=self.codec.api,
+            stream=self.asked.stream,
+            unread=self.asked.unread,
+            prompt=self.story.prompt(self.asked.context),
         )
         changes = self.plane.in_force.changes(self.tenant.name, self.route.guard)
         self.story.open(

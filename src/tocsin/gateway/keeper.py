@@ -6,14 +6,10 @@ Imported only where there is a record: SQLAlchemy and what belongs to it take a 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import contextlib
 import hmac
 import os
-import secrets
 from collections.abc import Iterable
-from pathlib import Path
 
 import msgspec
 
@@ -21,21 +17,18 @@ from tocsin.errors import InputError, StoreError
 from tocsin.gateway.books import RawContent, RecordFailure, Told
 from tocsin.gateway.meters import Meters
 from tocsin.gateway.site import RecordPlan, Site
+from tocsin.gateway.telling import named
 from tocsin.guarding.receipt import Receipt, salt_of
 from tocsin.limits import (
     CONTENT_EXPIRE_S,
     RECORD_CLOSE_MS_MAX,
     RECORD_SLOW_MS,
-    REDACTION_KEY_BYTES_MIN,
 )
 from tocsin.record.recorder import Bounds, Recorder
 from tocsin.record.redaction import PatternFinder, Redaction, Redactor
 from tocsin.store import Append, Content, Entry, Keys, Scope, Store, Writer
 from tocsin.store.access import Access
 from tocsin.store.vault import expire, purge
-
-REDACTION_KEY = "redaction.key"
-"""In the folder of the keys: equal values have equal hashes for as long as it is the same."""
 
 _json = msgspec.json.Encoder().encode
 
@@ -57,7 +50,9 @@ async def open_keeper(site: Site, meters: Meters) -> RecordKeeper:
 
 def _opened(plan: RecordPlan, names: Iterable[str], meters: Meters) -> RecordKeeper:
     keys = Keys.open(plan.keys, name=plan.log, environment=os.environ)
-    secret = redaction_key(plan.keys)
+    secret = keys.redaction
+    if secret is None:
+        raise InputError(f"there is no key of the redaction in {str(plan.keys)!r}")
     redaction = Redaction(PatternFinder(plan.redaction), secret, names)
     salting = hmac.digest(secret, b"tocsin.salts/1", "sha256")
     store = Store.open(plan.store, keys=keys)
@@ -70,51 +65,9 @@ def _names(site: Site) -> Iterable[str]:
         yield from (route.name, route.upstream.name, route.guard.name, route.guard.digest)
     for check in site.checks:
         declares = check.verifier.declares
-        yield from (check.name, declares.name, declares.version)
+        yield from (check.name, declares.name, declares.version, named(declares))
         if check.monitor is not None:
             yield check.monitor.calibration.digest
-
-
-def redaction_key(folder: Path) -> bytes:
-    """Read the key of the redaction; make it where there is none.
-
-    Raises:
-        InputError: it cannot be read or made, or it is none.
-    """
-    path = folder / REDACTION_KEY
-    try:
-        if not path.exists():
-            _make_key(path)
-        key = base64.b64decode(path.read_bytes().strip(), validate=True)
-    except OSError as e:
-        raise InputError(f"cannot read {str(path)!r}: {e.strerror}") from None
-    except binascii.Error:
-        key = b""
-    if len(key) < REDACTION_KEY_BYTES_MIN:
-        raise InputError(
-            f"{str(path)!r} holds no key: {REDACTION_KEY_BYTES_MIN} random bytes as base64"
-        )
-    return key
-
-
-def _make_key(path: Path) -> None:
-    """Write a key whole; where another process was first, its key stays."""
-    made = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    handle = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as f:
-        f.write(base64.b64encode(secrets.token_bytes(REDACTION_KEY_BYTES_MIN)) + b"\n")
-        f.flush()
-        os.fsync(f.fileno())
-    try:
-        with contextlib.suppress(FileExistsError):
-            os.link(made, path)
-    finally:
-        made.unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 class RecordKeeper:
@@ -137,6 +90,8 @@ class RecordKeeper:
         self.store = store
         self._redaction = redaction
         self._salting = salting
+        self._meters = meters
+        self._counted = (0, 0)
         self._writer = Writer(store)
         self.recorder = Recorder(
             self._writer,
@@ -169,6 +124,17 @@ class RecordKeeper:
     def salt(self, tenant: str, receipt: str) -> bytes:
         """Give the salt for what a receipt says of withheld text."""
         return salt_of(self._salting, tenant, receipt)
+
+    def prompt(self, tenant: str, asked: str) -> str:
+        """Give the fingerprint of what was asked, under the tenant's key."""
+        return self._redaction.tenant(tenant).prompt(asked)
+
+    def tick(self) -> None:
+        """Count what the redaction did since the last time."""
+        of, (masked, failed) = self._redaction, self._counted
+        self._counted = now = (of.masked, of.failures)
+        if now != (masked, failed):
+            self._meters.redacted(now[0] - masked, now[1] - failed)
 
     def cleaned(self, receipt: Receipt) -> Receipt:
         """Mask what clients and upstreams wrote in a receipt; all else is ours."""
@@ -206,6 +172,7 @@ class RecordKeeper:
         if self._expiring is not None:
             await self._expiring
         await self.recorder.close()
+        self.tick()
         await asyncio.to_thread(self._writer.close, RECORD_CLOSE_MS_MAX / 1_000)
         self.store.close()
 

@@ -81,6 +81,9 @@ class Meters(Protocol):
     def lost(self, entries: int) -> None:
         """Count entries of the log that could not be committed."""
 
+    def redacted(self, masked: int, failed: int) -> None:
+        """Count values that were masked, and searches for such that failed: content is dropped."""
+
     def record_state(self, state: RecordState) -> None:
         """Tell how the record is."""
 
@@ -119,6 +122,9 @@ class NoMeters:
         """Count nothing."""
 
     def lost(self, entries: int) -> None:
+        """Count nothing."""
+
+    def redacted(self, masked: int, failed: int) -> None:
         """Count nothing."""
 
     def record_state(self, state: RecordState) -> None:

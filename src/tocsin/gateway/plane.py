@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import secrets
 from collections import Counter
@@ -18,8 +19,9 @@ from tocsin.gateway.conversations import Conversations
 from tocsin.gateway.errors import Refuse
 from tocsin.gateway.in_force import InForce
 from tocsin.gateway.site import Tenant
-from tocsin.gateway.story import draining
+from tocsin.gateway.story import draining, limited
 from tocsin.gateway.surroundings import Surroundings
+from tocsin.gateway.turned_away import TurnedAway
 from tocsin.gateway.upstream import open_session
 from tocsin.guarding.doors import Approver
 from tocsin.limits import TICK_MS
@@ -78,6 +80,7 @@ class Plane:
         self.in_force = InForce()
         self.under_way = 0
         self._by_tenant: Counter[str] = Counter()
+        self._turned_away = TurnedAway()
         self._watched: set[Watched] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -101,6 +104,7 @@ class Plane:
         if self._timer is not None:
             self._timer.cancel()
         await self.session.close()
+        self._tell_turned_away(math.inf)
         self._tell_draining()
         await self.books.close()
 
@@ -110,6 +114,10 @@ class Plane:
             boot = self.new_id()
             for tenant in sorted(self.in_force.tenants):
                 self.books.note(draining(tenant, boot, self.now()))
+
+    def _tell_turned_away(self, now_s: float) -> None:
+        for tenant, times in self._turned_away.due(now_s):
+            self.books.note(limited(tenant, self.new_id(), self.now(), times))
 
     def _look(self) -> None:
         """See how the record is; where it has failed, the process has to go."""
@@ -124,6 +132,8 @@ class Plane:
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         now_s = loop.time()
         self._look()
+        self._tell_turned_away(now_s)
+        self.books.tick()
         for watched in list(self._watched):
             watched.tick(now_s)
         self._timer = loop.call_later(TICK_MS / 1_000, self._tick, loop)
@@ -140,8 +150,9 @@ class Plane:
     # ---------------------------------------------------------------------------------- admission
 
     def admits(self, tenant: Tenant) -> Refuse | None:
-        """Say whether a tenant may have one more request under way."""
+        """Say whether a tenant may have one more request under way; a refusal is counted."""
         if self._by_tenant[tenant.name] >= tenant.streams_max:
+            self._turned_away.add(tenant.name)
             return Refuse(
                 kind="too_many",
                 message=f"more than {tenant.streams_max} requests are under way; wait for one",

@@ -105,6 +105,9 @@ class Prometheus:
         self._record_shed = counter(
             "record_shed", "Left out, since the record took nothing.", "what"
         )
+        self._redacted = counter(
+            "redacted", "Values masked before they were recorded, and searches that failed.", "what"
+        )
         self._commit = seconds("record_commit", "From hand to disk.", _COMMIT_S)
         self._record_ok = gauge(
             "record_ok", "1 where every record takes what it is given, or there is none.", "livemin"
@@ -184,6 +187,11 @@ class Prometheus:
     def lost(self, entries: int) -> None:
         """Count entries of the log that could not be committed."""
         self._record_shed("entry").inc(entries)
+
+    def redacted(self, masked: int, failed: int) -> None:
+        """Count values that were masked, and searches for such that failed."""
+        self._redacted("masked").inc(masked)
+        self._redacted("failed").inc(failed)
 
     def record_state(self, state: RecordState) -> None:
         """Tell how the record is."""

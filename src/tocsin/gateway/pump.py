@@ -48,6 +48,7 @@ class Pump:
     """
 
     __slots__ = (
+        "_direct",
         "_encode",
         "_feed",
         "_guarded",
@@ -68,6 +69,7 @@ class Pump:
         self._note = note
         self._settles = settles
         self._take = take
+        self._direct = take == guarded.take  # nobody else sees the events first
         self.finished = False
 
     def head(self) -> bytes | None:
@@ -98,7 +100,7 @@ class Pump:
     def _pass_on(self, data: bytes) -> Rest | None:
         """Take bytes, and send what they let out; what takes time is left to be awaited."""
         events = self._feed(data)
-        if not events:
+        if not events or (self._direct and len(events) == 1 and self._guarded.holds(events[0])):
             return None
         if long(events) or type(events[-1]) is Done:
             return self._slowly(events)

@@ -19,6 +19,7 @@ from typing import Any
 from aiohttp import web
 
 from tocsin.errors import InputError
+from tocsin.gateway import garbage
 from tocsin.gateway.connections import Closed, Connections
 from tocsin.gateway.door import Door
 from tocsin.gateway.doorstep import Doorstep, Shed
@@ -61,7 +62,7 @@ def serve(load: Callable[[], Site], make_app: MakeApp, door: Door) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the file is read now, there is no other order
     site = load()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_Process(load, make_app, door, site).run())
+        return runner.run(_Process(load, make_app, door, site, garbage.settle).run())
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -73,8 +74,16 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 class _Process:
-    def __init__(self, load: Callable[[], Site], make_app: MakeApp, door: Door, site: Site) -> None:
+    def __init__(
+        self,
+        load: Callable[[], Site],
+        make_app: MakeApp,
+        door: Door,
+        site: Site,
+        settle: Callable[[], None] = lambda: None,
+    ) -> None:
         self._door = door
+        self._settle = settle
         self._make_app = make_app
         self._log = Log() if door.log is None else door.log
         self._meters = Prometheus()
@@ -134,6 +143,7 @@ class _Process:
             if self._door.ready is not None:
                 self._door.ready(where, operating)
             await asyncio.to_thread(self._live.site.warm)
+            self._settle()
             await self._stop.wait()
             return await self._drain(server)
 

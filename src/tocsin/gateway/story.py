@@ -11,16 +11,17 @@ from typing import Protocol
 import msgspec
 
 from tocsin.events.envelope import UNKNOWN, Event, Links, Segment
-from tocsin.events.kinds import Body, ControlChanged, StreamEnded, StreamOpened
+from tocsin.events.kinds import Body, ControlChanged, Limited, StreamEnded, StreamOpened
 from tocsin.gateway.books import Books, RawContent, Told
 from tocsin.gateway.conversations import hashed
 from tocsin.gateway.headers import CONVERSATION
 from tocsin.gateway.meters import Outcome
 from tocsin.gateway.site import Route
-from tocsin.gateway.telling import ENDED
+from tocsin.gateway.telling import ENDED, asked_of
 from tocsin.guarding.plan import Guard
 from tocsin.guarding.receipt import Receipt
 from tocsin.limits import LANGUAGE_CHARS_MAX, USER_CHARS_MAX
+from tocsin.model import Context
 from tocsin.stream.events import Asked
 from tocsin.stream.shapes import identifier
 
@@ -80,6 +81,10 @@ class Story:
     def told(self) -> bool:
         """Whether anybody listens."""
         return self._books.keeper is not None
+
+    def prompt(self, context: Context) -> str | None:
+        """Give the fingerprint of what is asked; None where nobody listens, or no word is."""
+        return self._books.prompt(self._tenant, asked_of(context)) if self.told else None
 
     @property
     def user(self) -> str:
@@ -234,6 +239,20 @@ def draining(tenant: str, name: str, now: datetime) -> Told:
         source=SOURCE,
         body=ControlChanged(control="process", to="draining", by="operator"),
     )
+    return Told(tenant=tenant, route="", events=(event,))
+
+
+def limited(tenant: str, name: str, now: datetime, times: int) -> Told:
+    """Tell that requests were turned away since a tenant had too many under way.
+
+    Args:
+        tenant: who is told.
+        name: of the event, within the tenant.
+        now: in UTC.
+        times: how many.
+    """
+    body = Limited(limit="streams_max", verdict="refuse", action="refuse", left=0.0, times=times)
+    event = Event(id=f"limited.{name}", time_us=_micros(now), source=SOURCE, body=body)
     return Told(tenant=tenant, route="", events=(event,))
 
 

@@ -31,6 +31,7 @@ from tocsin.guarding.running import Running
 from tocsin.limits import RETRIEVED_IDS_MAX
 from tocsin.model import Context, Intervention
 from tocsin.stream.shapes import count, identifier
+from tocsin.verifiers.contract import Declaration
 
 ENDED: Mapping[Outcome, Ended] = {
     "ok": "ok",
@@ -50,11 +51,27 @@ _BINS = 10
 _STOPS: frozenset[Intervention] = frozenset({"halt", "replace", "fallback"})
 
 
+def asked_of(context: Context) -> str:
+    r"""Give what is asked in words: the last message of a user, else the whole input.
+
+    Example:
+        >>> from tocsin.model import Message
+        >>> asked_of(Context(messages=(Message("user", "Why?"), Message("tool", "since"))))
+        'Why?'
+        >>> asked_of(Context(messages=(Message("system", "Sum up."), Message("tool", "1, 2"))))
+        'Sum up.\n1, 2'
+    """
+    messages = context.messages
+    last = next((m.content for m in reversed(messages) if m.role == "user" and m.content), None)
+    return last if last is not None else "\n".join(m.content for m in messages if m.content)
+
+
 def ended(guarded: Guarded, place: Place, outcome: Outcome, receipt: str | None) -> StreamEnded:
     """Say how a response ended; of a request that went no further, why."""
     account = guarded.account()
     steps: dict[str, int] = {}
     lowest: dict[str, float | None] = {}
+    verifiers: dict[str, str] = {}
     if place == "input":
         account = msgspec.structs.replace(account, scanned=0, held=0, released=0)
     else:
@@ -62,6 +79,7 @@ def ended(guarded: Guarded, place: Place, outcome: Outcome, receipt: str | None)
             name, value = running.check.name, running.lowest
             steps[name] = running.steps
             lowest[name] = value if math.isfinite(value) else None
+            verifiers[name] = named(running.declares)
     return StreamEnded(
         outcome=ENDED[outcome],
         status=account.status,
@@ -77,7 +95,13 @@ def ended(guarded: Guarded, place: Place, outcome: Outcome, receipt: str | None)
         receipt=receipt,
         steps=steps,
         lowest=lowest,
+        verifiers=verifiers,
     )
+
+
+def named(declares: Declaration) -> str:
+    """Name a verifier, and which version of it."""
+    return f"{declares.name} {declares.version}"
 
 
 def decided(guarded: Guarded, place: Place) -> Decided:

@@ -160,6 +160,21 @@ class Guarded:
                 await self._structure(event, out)
         return out
 
+    def holds(self, event: Event) -> bool:
+        """Take text of which nothing is due for the checks yet: most of it, and at once.
+
+        Returns:
+            False where nothing was taken, and `take` has to.
+        """
+        if type(event) is not Wrote or self.over or self._keeps_text or self._optimistic:
+            return False
+        window = self._windows.get(event.channel)
+        size = len(event.text)
+        if window is None or not window.readers or not 0 < size < window.due - window.received:
+            return False
+        self._outlet.write(window, event)
+        return True
+
     async def fail(self, failure: Failure, detail: str = "") -> list[Event]:
         """Say that a part outside failed; give what follows from it."""
         out: list[Event] = []

@@ -144,7 +144,7 @@ class Plan:
             (f"{kind}.", "body.", body),
         )
         single: list[str] = []
-        several: list[str] = []
+        several: list[Several] = []
         written: list[str] = []
         people: list[str] = []
         prompts: list[str] = []
@@ -153,7 +153,10 @@ class Plan:
             sorts = self.sorts[place] = _sorts(struct, listed)
             for field, sort in sorts.items():
                 if sort == "name" and struct is not Segment:
-                    (several if _is_several(struct, field) else single).append(place + field)
+                    if _is_several(struct, field):
+                        several.append(_texts_of(struct, field, place + field))
+                    else:
+                        single.append(place + field)
                 elif sort == "free":
                     written.append(place + field)
                 elif sort == "person" and struct is not Links:
@@ -161,7 +164,7 @@ class Plan:
                 elif sort == "prompt":
                     prompts.append(place + field)
         self.names: Callable[[Event], tuple[str | None, ...]] = attrgetter(*single)
-        self.several: list[Several] = [_texts_of(attrgetter(path)) for path in several]
+        self.several: list[Several] = several
         self.written: list[One] = [attrgetter(path) for path in written]
         self.people: list[One] = [attrgetter(path) for path in people]
         self.prompts: list[Maybe] = [attrgetter(path) for path in prompts]
@@ -241,10 +244,22 @@ def _holds_text(kind: inspect.Type) -> bool:
     return not isinstance(kind, closed)
 
 
+def _type_of(struct: type[msgspec.Struct], field: str) -> inspect.Type:
+    found: inspect.Type = {f.name: f.type for f in getattr(_info(struct), "fields", ())}[field]
+    return found
+
+
 def _is_several(struct: type[msgspec.Struct], field: str) -> bool:
-    shown = _info(struct)
-    kinds = {f.name: f.type for f in getattr(shown, "fields", ())}
-    return isinstance(kinds[field], inspect.VarTupleType | inspect.DictType)
+    return isinstance(_type_of(struct, field), inspect.VarTupleType | inspect.DictType)
+
+
+def _texts_of(struct: type[msgspec.Struct], field: str, path: str) -> Several:
+    """Give all texts of a field; of a mapping to texts, what it leads to as well."""
+    read = attrgetter(path)
+    kind = _type_of(struct, field)
+    if isinstance(kind, inspect.DictType) and _holds_text(kind.value_type):
+        return lambda event: [text for pair in read(event).items() for text in pair]
+    return read
 
 
 segment_names: Final[Callable[[Segment], tuple[str, ...]]] = attrgetter(

@@ -1,10 +1,11 @@
 """Redaction: what people write is masked before it is stored, by patterns and a keyed hash.
 
 Every string of an event is of one sort: a closed word, a name (an id, a route, a tool...), free
-text, or a person. Names and free text are searched for secrets and personal data; what is found is
-replaced by ``[category:hash]``, where equal values of one tenant have equal hashes and those of
-two tenants have not. A person always becomes a pseudonym. Where the search fails, free text is
-dropped and names become hashes: what happened is still recorded, and counted.
+text, a person, or a prompt. Names and free text are searched for secrets and personal data; what is
+found is replaced by ``[category:hash]``, where equal values of one tenant have equal hashes and
+those of two tenants have not. A person always becomes a pseudonym, a prompt a fingerprint. Where
+the search fails, free text is dropped and names become hashes: what happened is still recorded, and
+counted.
 
 Patterns find what has a shape. A name of a person in a sentence has none, and stays.
 """
@@ -27,6 +28,7 @@ from tocsin.limits import (
     REDACTED_KNOWN_MAX,
     REDACTED_NAME_CHARS_MAX,
     REDACTED_PEOPLE_MAX,
+    REDACTED_PROMPT_CHARS_MAX,
     REDACTED_TEXT_CHARS_MAX,
     REDACTION_KEY_BYTES_MIN,
     REDACTORS_MAX,
@@ -37,9 +39,9 @@ from tocsin.verifiers.patterns import Patterns, Rule, rules
 from tocsin.verifiers.patterns.compiled import rule_set
 from tocsin.verifiers.patterns.engines import triggers
 
-_USER_CHARS: Final = 14
+_STEM_CHARS: Final = 14
 _CHECK_CHARS: Final = 6
-_PSEUDONYM_CHARS: Final = 2 + _USER_CHARS + _CHECK_CHARS
+_PSEUDONYM_CHARS: Final = 2 + _STEM_CHARS + _CHECK_CHARS
 _HASH_BYTES: Final = 10
 _COARSE_CHARS: Final = 64
 """Coarse reasons come again and again; what is longer is hardly said twice."""
@@ -221,6 +223,7 @@ class Redactor:
             or plan.crowded(event)
             or (plan.written and shared.unchecked([of(event) for of in plan.written]))
             or (plan.people and any(of(event) for of in plan.people))
+            or (plan.prompts and not all(self._is_print(of(event)) for of in plan.prompts))
         ):
             return _rebuilt(event, self)
         if fresh:
@@ -291,14 +294,42 @@ class Redactor:
             made = self._people[who] = self._pseudonym(who)
         return made
 
+    def prompt(self, asked: str) -> str:
+        """Return the fingerprint of what was asked: ``p_`` and 20 hexadecimal digits.
+
+        The same for the same words, however they are spaced and in capitals or not; of a long one,
+        the first `REDACTED_PROMPT_CHARS_MAX` characters count. A fingerprint that this redactor
+        made stays as it is.
+
+        Example:
+            >>> of = Redaction(None, b"k" * 32).tenant("shop")
+            >>> of.prompt("Open the gates!") == of.prompt(" open  the GATES!")
+            True
+            >>> of.prompt(of.prompt("Open!")) == of.prompt("Open!") != of.prompt("Close!")
+            True
+        """
+        if self._is_print(asked):
+            return asked
+        words = " ".join(asked[:REDACTED_PROMPT_CHARS_MAX].casefold().split())
+        return self._keyed("p_", b"prompt\0", words)
+
+    def _is_print(self, asked: str | None) -> bool:
+        return not asked or self._is_ours("p_", asked)
+
     def _pseudonym(self, who: str) -> str:
-        if len(who) == _PSEUDONYM_CHARS and who.startswith("u_"):
-            stem = who[: 2 + _USER_CHARS]
-            if hmac.compare_digest(_bytes(who), _bytes(stem + self._check(stem))):
-                return who
-        digest = hmac.digest(self._key, b"person\0" + _bytes(who), "sha256").hex()
-        stem = "u_" + digest[:_USER_CHARS]
+        return who if self._is_ours("u_", who) else self._keyed("u_", b"person\0", who)
+
+    def _keyed(self, prefix: str, purpose: bytes, text: str) -> str:
+        digest = hmac.digest(self._key, purpose + _bytes(text), "sha256").hex()
+        stem = prefix + digest[:_STEM_CHARS]
         return stem + self._check(stem)
+
+    def _is_ours(self, prefix: str, text: str) -> bool:
+        """Say whether this redactor made it: its last digits follow from those before."""
+        if len(text) != _PSEUDONYM_CHARS or not text.startswith(prefix):
+            return False
+        stem = text[: 2 + _STEM_CHARS]
+        return hmac.compare_digest(_bytes(text), _bytes(stem + self._check(stem)))
 
     def _check(self, stem: str) -> str:
         digest = hmac.digest(self._key, b"pseudonym\0" + _bytes(stem), "sha256")
@@ -397,6 +428,7 @@ def _rebuilt(event: Event, by: Redactor) -> Event:
         "name": partial(by.name, within=spent),
         "free": partial(by.text, within=spent),
         "person": by.person,
+        "prompt": by.prompt,
     }
     return msgspec.structs.replace(
         event,
@@ -421,10 +453,10 @@ def _changes(of: msgspec.Struct, sorts: Mapping[str, Sort], one: _BySort) -> dic
 
 
 def _each(value: Any, redact: Callable[[str], str]) -> Any:
-    """Redact a text, or each text of several; of a mapping, the keys."""
+    """Redact a text, or each text of several; of a mapping, the keys and what else is text."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, Mapping):
         items = list(value.items())[:REDACTED_ITEMS_MAX]
-        return {redact(k): v for k, v in items}
+        return {redact(k): redact(v) if isinstance(v, str) else v for k, v in items}
     return tuple(redact(v) for v in value[:REDACTED_ITEMS_MAX])

@@ -324,12 +324,39 @@ def _recomputed(watch: _Watch, promise: Promise, monitor: Monitor) -> Iterator[L
         yield Line(what + "alarm", "unchecked", "the alarm is in an earlier receipt")
         return
     yield _same(what + "alarm", _word(rang=watch.rang), _word(rang=rang))
+    if not watch.rang and not rang:
+        yield from _last_word(watch, promise, monitor)
     if decision is None or not rang or not watch.rang:
         return
     at = decision.alarm_step
     yield _same(what + "alarm at step", watch.path.steps, at)
     if alarm is not None:
         yield _same(what + "statistic, to the last bit", alarm.statistic, decision.statistic)
+
+
+def _last_word(watch: _Watch, promise: Promise, monitor: Monitor) -> Iterator[Line]:
+    """Recompute the check at the end of a response in which it stayed silent, where there is one.
+
+    Silence is the right answer whether or not the response came to its end. Where it would have
+    rung, only that could tell, and the receipt does not.
+    """
+    speaks = monitor.statistic.closing is not None
+    if not speaks and (watch.path.steps or monitor.calibration.missing != "worst"):
+        return
+    what = f"{watch.label}: check at the end"
+    try:
+        decision, _ = _run(watch.path, monitor, promise.segment, ended=True)
+    except Exception as e:  # noqa: BLE001 - as in `_recomputed`
+        yield Line(what, "unchecked", f"{type(e).__name__}: {e}")
+        return
+    if decision is not None and decision.alarm:
+        why = (
+            f"its statistic, {decision.statistic!r}, rings once the response has come to its end; "
+            "whether it did is not in the receipt"
+        )
+        yield Line(what, "unchecked", why)
+    else:
+        yield Line(what, "agrees", _word(rang=False))
 
 
 def _run(

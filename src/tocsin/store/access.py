@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -382,21 +381,27 @@ class Access:
         purged = vault.purge(self._store)
         return Erasure(subjects=done.subjects, contents=done.contents, purged=purged)
 
-    def log(self, by: Principal, *, since_us: int = 0, limit: int = STORE_READ_MAX) -> list[Stored]:
+    def log(
+        self,
+        by: Principal,
+        *,
+        since_us: int = 0,
+        limit: int = STORE_READ_MAX,
+        folder: str | None = None,
+    ) -> list[Stored]:
         """List who read or changed what not everyone may: the newest, in their order.
+
+        For the arguments, see `tocsin.store.access_log.newest`, which raises too.
 
         Raises:
             AccessDenied: `by` may not.
         """
+        from tocsin.store.access_log import newest  # nothing else here needs history
+
         with self._looking(by, "access.read"):
             pass
-        found: deque[Stored] = deque(maxlen=limit)
-        after, kinds = 0, ("access", "content.erased")
         scope = Scope(by.tenant)
-        while page := self._store.events(scope, kind=kinds, since_us=since_us, after_seq=after):
-            found += page
-            after = page[-1].seq
-        return list(found)
+        return newest(self._store, scope, since_us=since_us, limit=limit, folder=folder)
 
     # ------------------------------------------------------------------------------- what is seen
 

@@ -31,6 +31,7 @@ from tocsin.stream.chat_form import (
     tokens_of,
     usage_of,
 )
+from tocsin.stream.chat_template import Template, template_of
 from tocsin.stream.events import (
     Asked,
     Began,
@@ -140,10 +141,10 @@ class _ToolCall:
 class _ChoiceReader:
     """What one choice has said so far, as much as reading on needs."""
 
-    __slots__ = ("_by_index", "_calls", "_reasoning", "_reasons", "_refusal", "_text", "stopped")
+    __slots__ = ("_by_index", "_calls", "_reasoning", "_reasons", "_refusal", "stopped", "text")
 
     def __init__(self, choice: int) -> None:
-        self._text = _Text("text", choice)
+        self.text = _Text("text", choice)
         self._refusal = _Text("refusal", choice)
         self._reasoning = _Text("reasoning", choice)
         self._reasons = False
@@ -163,7 +164,7 @@ class _ChoiceReader:
         if said.reasoning_content or said.reasoning:
             self._reason(said, out)
         if said.content:
-            self._text.read(said.content, None if logprobs is None else logprobs.content, out)
+            self.text.read(said.content, None if logprobs is None else logprobs.content, out)
         if said.refusal:
             self._refusal.read(said.refusal, None if logprobs is None else logprobs.refusal, out)
 
@@ -185,7 +186,7 @@ class _ChoiceReader:
             known = last if call.index is None else self._by_index.get(call.index)
             if known is not None and not _is_another(known, call, tools):
                 return known
-        made = _ToolCall(self._text.channel.choice, len(self._calls))
+        made = _ToolCall(self.text.channel.choice, len(self._calls))
         self._calls.append(made)
         if call.index is not None:
             self._by_index[call.index] = made
@@ -196,13 +197,13 @@ class _ChoiceReader:
         self._reasoning.close(out)
         if self._reasons:
             out.append(Sealed(channel=self._reasoning.channel))
-        self._text.close(out)
+        self.text.close(out)
         self._refusal.close(out)
         for call in self._calls:
             cut = reason == "content_filter" or (reason == "length" and call is self._calls[-1])
             call.close(tools, out, whole=not cut)
         self.stopped = True
-        choice = self._text.channel.choice
+        choice = self.text.channel.choice
         out.append(Stopped(choice=choice, fields={"finish_reason": reason}))
 
 
@@ -247,6 +248,15 @@ class Reader:
             self._choice(choice, out)
         if isinstance(chunk.usage, dict):
             self._usage = usage_of(chunk.usage)
+
+    def text(self, choice: int, text: str, out: list[Event]) -> bool:
+        """Take a chunk of which only the text is new; False where it has to be read in full."""
+        reader = self._choices.get(choice)
+        if reader is None or reader.stopped:
+            return False
+        if text:
+            reader.text.read(text, None, out)
+        return True
 
     def end(self, out: list[Event]) -> None:
         """Say that nothing more comes. Every choice must have stopped."""
@@ -306,30 +316,49 @@ class Reader:
         tool_call.read(call, self._asked.tools, out)
 
 
+_TRIES = 8
+"""Chunks that are looked at for what they have in common, while no other is like them."""
+
+
 class ChatDecoder:
     """Reads one streamed response; see `tocsin.stream.codec.Decoder`."""
 
-    __slots__ = ("_over", "_reader", "_sse")
+    __slots__ = ("_over", "_reader", "_sse", "_template", "_tries")
 
     def __init__(self, asked: Asked) -> None:
         self._sse = SseReader()
         self._reader = Reader(asked, whole=False)
         self._over = False
+        self._template: Template | None = None
+        self._tries = _TRIES
 
     def feed(self, data: bytes) -> list[Event]:
         """Take bytes of the body, cut anywhere."""
         if self._over:
             return []
         out: list[Event] = []
+        template = self._template
+        if template is not None and self._sse.idle:
+            text = template.text(data)
+            if text is not None and self._reader.text(template.choice, text, out):
+                return out
         one = self._sse.one(data)
         if one is not None:
             self._event("", one, out)
+            if self._tries and len(out) == 1 and type(out[0]) is Wrote:
+                self._learn(one)
             return out
         for name, payload in self._sse.feed(data):
             self._event(name, payload, out)
         if self._sse.failed and not self._over:
             self._break("too_long", "a line or an event beyond the limit", out)
         return out
+
+    def _learn(self, payload: bytes) -> None:
+        """Expect that the next chunks are like this one; not forever where they never are."""
+        self._tries = _TRIES if self._template is not None and self._template.used else self._tries
+        self._tries -= 1
+        self._template = template_of(payload)
 
     def take(self, payload: Mapping[str, Any]) -> list[Event]:
         """Take one chunk that is decoded already, as an SDK gives it."""

@@ -51,6 +51,11 @@ class SseReader:
         self._data: bytearray | None = None  # None: no data line yet
         self._idle = False  # between events, with nothing held
 
+    @property
+    def idle(self) -> bool:
+        """Whether it is between two events."""
+        return self._idle
+
     def one(self, data: bytes) -> bytes | None:
         """Take bytes that are one whole event without a name, with one line of data.
 

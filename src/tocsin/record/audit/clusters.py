@@ -1,4 +1,4 @@
-"""Do alarms cluster on certain routes, models, sessions, users or rules?"""
+"""Do alarms cluster on certain prompts, routes, models, sessions, users or rules?"""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import msgspec
 import numpy as np
 
 from tocsin.errors import InputError
-from tocsin.events.envelope import UNKNOWN, Event
-from tocsin.events.kinds import Alarmed, StreamEnded
+from tocsin.events.envelope import UNKNOWN, Event, Segment
+from tocsin.events.kinds import Alarmed, StreamEnded, StreamOpened
 from tocsin.limits import AUDIT_RESPONSES_MAX, AUDIT_ROWS_MAX
 from tocsin.record.audit.statistics import ALPHA, Floats, Share, share, tarone, upper_tail
 
-KINDS = ("stream.ended", "alarm")
+KINDS = ("stream.opened", "stream.ended", "alarm")
 """What this audit reads."""
 
-_DIMENSIONS: dict[str, Callable[[Event], str | None]] = {
-    "route": lambda e: _known(e.segment.route),
-    "model": lambda e: _known(e.segment.model),
-    "model version": lambda e: _known(e.segment.model_version),
-    "policy": lambda e: _known(e.segment.policy),
-    "language": lambda e: _known(e.segment.language),
-    "surface": lambda e: _known(e.segment.surface),
-    "session": lambda e: e.links.session,
-    "user": lambda e: e.links.user,
+_DIMENSIONS: dict[str, Callable[[_Response], str | None]] = {
+    "route": lambda r: _known(r.segment.route),
+    "model": lambda r: _known(r.segment.model),
+    "model version": lambda r: _known(r.segment.model_version),
+    "policy": lambda r: _known(r.segment.policy),
+    "language": lambda r: _known(r.segment.language),
+    "surface": lambda r: _known(r.segment.surface),
+    "prompt": lambda r: r.prompt,
+    "session": lambda r: r.session,
+    "user": lambda r: r.user,
 }
 """Where a response belongs; each is tested."""
 
@@ -104,11 +105,12 @@ def _known(value: str) -> str | None:
     return None if value == UNKNOWN else value
 
 
-@dataclass
+@dataclass(slots=True)
 class _Response:
-    where: tuple[str | None, ...]
+    segment: Segment
     session: str | None
     user: str | None
+    prompt: str | None = None
 
 
 @dataclass
@@ -159,21 +161,31 @@ def clusters(events: Iterable[Event], *, alpha: float = ALPHA) -> Clusters:
 def _read(events: Iterable[Event]) -> tuple[dict[str, _Response], dict[str, list[Alarmed]]]:
     responses: dict[str, _Response] = {}
     ringers: dict[str, list[Alarmed]] = defaultdict(list)
+    prompts: dict[str, str] = {}
+    segments: dict[Segment, Segment] = {}  # one of each, or every response would hold its own
     for event in events:
         name = event.links.call or event.links.request or event.id
         if isinstance(event.body, StreamEnded):
-            if len(responses) >= AUDIT_RESPONSES_MAX:
-                raise InputError(
-                    f"more than {AUDIT_RESPONSES_MAX:,} responses: ask about a shorter time"
-                )
+            _refuse_more_than_fit(len(responses))
             responses[name] = _Response(
-                where=tuple(read(event) for read in _DIMENSIONS.values()),
+                segment=segments.setdefault(event.segment, event.segment),
                 session=event.links.session,
                 user=event.links.user,
             )
+        elif isinstance(event.body, StreamOpened):
+            if event.body.prompt is not None:
+                _refuse_more_than_fit(len(prompts))
+                prompts[name] = event.body.prompt
         elif isinstance(event.body, Alarmed):
             ringers[name].append(event.body)
+    for name, response in responses.items():
+        response.prompt = prompts.get(name)
     return responses, ringers
+
+
+def _refuse_more_than_fit(n: int) -> None:
+    if n >= AUDIT_RESPONSES_MAX:
+        raise InputError(f"more than {AUDIT_RESPONSES_MAX:,} responses: ask about a shorter time")
 
 
 def _answer(
@@ -185,7 +197,7 @@ def _answer(
     for name, response in responses.items():
         who = response.user or response.session
         visit = f"response {name}" if who is None else f"by {who}"
-        for i, value in enumerate(response.where):
+        for i, value in enumerate(read(response) for read in _DIMENSIONS.values()):
             if value is None:
                 unknown[i] += 1
             else:
@@ -289,7 +301,7 @@ def _rung(responses: dict[str, _Response], ringers: dict[str, list[Alarmed]]) ->
     """Count by what rang."""
     found = []
     everyone = len(ringers)
-    nobody = _Response(where=(), session=None, user=None)
+    nobody = _Response(segment=Segment(), session=None, user=None)
     for name, read in _RINGERS.items():
         tallies: dict[str, _Tally] = defaultdict(_Tally)
         for call, alarms in ringers.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -52,18 +52,21 @@ class Period(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckDrift(msgspec.Struct, frozen=True, kw_only=True):
-    """One check under one set of calibrations.
+    """One check by one version of its verifier, under one set of calibrations.
 
     Args:
         check: its name.
+        verifier: whose scores, with its version; empty where the record does not say.
         calibrations: digests in force.
-        versions: of its verifier, as far as alarms tell.
+        versions: of its verifier, as far as alarms tell; of all whose check and calibrations these
+            are, where the record does not say more.
         reference: the time that the others are compared with.
         periods: later ones, oldest first.
         verdict: a sentence.
     """
 
     check: str
+    verifier: str = ""
     calibrations: tuple[str, ...]
     versions: tuple[str, ...]
     reference: Period
@@ -85,7 +88,7 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
         tests: how many comparisons every p-value is corrected for.
         alpha: chance that any drift is found where there is none.
         checks: by name, then in order of time.
-        changes: of policies and calibrations.
+        changes: of policies, calibrations and verifiers.
     """
 
     tests: int
@@ -113,9 +116,9 @@ def drift(
     """Compare the scores of each period with those of a time that is taken as right.
 
     What is compared is the lowest score of a response, on which an alarm depends; of a session only
-    the first one, since later ones resemble it. Under another set of calibrations everything begins
-    anew. Scores move with the traffic and with the model as well as with the verifier: the answer
-    says that they moved, not why.
+    the first one, since later ones resemble it. Under another set of calibrations, or with another
+    version of the verifier, everything begins anew. Scores move with the traffic and with the model
+    as well as with the verifier: the answer says that they moved, not why.
 
     Args:
         events: of the kinds `KINDS`; others are passed over.
@@ -135,14 +138,14 @@ def drift(
         raise InputError("a period must be longer than nothing")
     groups, changes = _read(events)
     found = []
-    for (check, calibrations), scores in sorted(groups.items(), key=lambda g: g[0][0]):
+    for key, scores in sorted(groups.items(), key=lambda g: g[0][0]):
         reference, periods = _periods(scores, reference_until_us, period_us)
-        found.append((check, calibrations, scores, reference, periods))
+        found.append((key, scores, reference, periods))
     pairs = [
-        (group, i, group[3].values, period.values)
+        (group, i, group[2].values, period.values)
         for group in found
-        for i, period in enumerate(group[4])
-        if min(len(group[3].values), len(period.values)) >= AUDIT_UNITS_MIN
+        for i, period in enumerate(group[3])
+        if min(len(group[2].values), len(period.values)) >= AUDIT_UNITS_MIN
     ]
     judged = [(group, i, distance(one, other, len(pairs))) for group, i, one, other in pairs]
     corrected = holm(np.array([d.p for _, _, d in judged]))
@@ -151,7 +154,7 @@ def drift(
     }
     checks = []
     for group in found:
-        check, calibrations, scores, reference, periods = group
+        (check, verifier, calibrations), scores, reference, periods = group
         told = tuple(
             period.told(answers.get((id(group), i)), alpha) for i, period in enumerate(periods)
         )
@@ -159,6 +162,7 @@ def drift(
         checks.append(
             CheckDrift(
                 check=check,
+                verifier=verifier,
                 calibrations=calibrations,
                 versions=tuple(sorted(scores.versions)),
                 reference=first,
@@ -169,18 +173,23 @@ def drift(
     return Drift(tests=len(judged), alpha=alpha, checks=tuple(checks), changes=tuple(changes))
 
 
-def _read(
-    events: Iterable[Event],
-) -> tuple[dict[tuple[str, tuple[str, ...]], _Scores], list[Change]]:
-    groups: dict[tuple[str, tuple[str, ...]], _Scores] = {}
+_Key = tuple[str, str, tuple[str, ...]]
+"""A check, its verifier with the version, and the calibrations in force."""
+
+
+def _read(events: Iterable[Event]) -> tuple[dict[_Key, _Scores], list[Change]]:
+    groups: dict[_Key, _Scores] = {}
     versions: dict[tuple[str, tuple[str, ...]], set[str]] = {}
-    changes = []
+    verifiers: dict[tuple[str, str], list[str]] = {}
+    changes: list[Change] = []
     for event in events:
         body, calibrations = event.body, event.segment.calibrations
         if isinstance(body, StreamEnded):
             for check, value in body.lowest.items():
+                by = body.verifiers.get(check, "")
+                changes += _replaced(verifiers, check, event, by)
                 if value is not None and math.isfinite(value):
-                    _add(groups.setdefault((check, calibrations), _Scores()), event, value)
+                    _add(groups.setdefault((check, by, calibrations), _Scores()), event, value)
         elif isinstance(body, Alarmed):
             versions.setdefault((body.check, calibrations), set()).add(body.verifier_version)
         elif isinstance(body, CalibrationChanged):
@@ -190,10 +199,23 @@ def _read(
             changes.append(
                 Change(time_us=event.time_us, what=f"policy {body.policy}: {body.digest}")
             )
-    for key, seen in versions.items():
-        if key in groups:
-            groups[key].versions |= seen
+    for (check, by, calibrations), scores in groups.items():
+        seen = versions.get((check, calibrations), set())
+        scores.versions |= {v for v in seen if not by or by.endswith(f" {v}")}
     return groups, changes
+
+
+def _replaced(
+    seen: dict[tuple[str, str], list[str]], check: str, event: Event, by: str
+) -> Iterator[Change]:
+    """Name a verifier, or a version, that a policy's check had not had before."""
+    known = seen.setdefault((check, event.segment.policy), [])
+    if not by or by in known:
+        return
+    if known:
+        what = f"verifier of {check}: {by}, before {known[-1]}"
+        yield Change(time_us=event.time_us, what=what)
+    known.append(by)
 
 
 def _add(scores: _Scores, event: Event, value: float) -> None:

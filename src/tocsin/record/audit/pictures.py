@@ -88,7 +88,8 @@ def drift(found: Drift, kind: Format = "png") -> bytes:
         for check, tall in zip(checks, heights, strict=True):
             height -= _HEAD + tall
             label = f"{len(check.periods)} periods"
-            axes = _panel(figure, height, tall, check.check, label, left=0.7, wide=7.1)
+            name = f"{check.check} · {check.verifier}" if check.verifier else check.check
+            axes = _panel(figure, height, tall, name, label, left=0.7, wide=7.1)
             _scores(axes, check, found)
         if not checks:
             _nothing(figure, "no scores to compare")

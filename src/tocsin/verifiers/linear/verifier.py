@@ -166,8 +166,8 @@ def _rounded(p: float) -> float:
         p: 0 to 1.
 
     Example:
-        >>> _rounded(0.1234567890125), round(0.1234567890125, 12)
-        (0.123456789013, 0.123456789013)
+        >>> _rounded(0.12345678901234)
+        0.123456789012
     """
     scaled = p * _UNITS
     whole = int(scaled + 0.5)
