@@ -75,7 +75,8 @@ name. For editors there is a [JSON Schema](gateway-config.schema.json), which `t
 wrong is told at once, with its line.
 - `${NAME}` and `${NAME:-default}` are replaced from the environment, and `$$` is a dollar sign, \
 in `listen.host`, `record.store`, `record.keys`, the `url`, `key` and `headers` of upstreams, \
-and the `keys` of tenants. Elsewhere they are refused. What was put in is never shown and is in no digest.
+and the `keys` of tenants. Elsewhere they are refused. What was put in is never shown and is in \
+no digest.
 - Files that are named lie beside the file that names them.
 - YAML is read strictly: only `true` and `false` are booleans (`no` and `on` are refused), numbers \
 are plain decimal ones (`012`, `0x1f` and `12:30` are refused), merging with `<<` is not \
