@@ -23,7 +23,9 @@ MEASURED = {
     "guarded": ["guarding", "stream.window"],
     "heads": ["gateway.strict"],
     "receipts": ["receipts"],
-    "requests": ["stream.chat_request", "stream.responses_request", "stream.messages_"],
+    "requests": [
+        f"stream.{m}" for m in ("chat_request", "responses_request", "request_fields", "messages_")
+    ],
     "sse": ["stream.sse"],
 }
 """By target, how the names begin of the modules whose coverage leads the fuzzer: the parts under

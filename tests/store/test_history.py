@@ -440,7 +440,7 @@ def test_the_reader_reaches_nothing_but_the_folder(tmp_path: Path) -> None:
         f"COPY (SELECT 1) TO '{outside}/x.csv'",
         "INSTALL httpfs",
         "SET enable_external_access=true",
-        "ATTACH '/tmp/x.db'",
+        f"ATTACH '{outside}/x.db'",
     ):
         with pytest.raises(HistoryDamaged):
             reader.rows(["."], query)

@@ -14,12 +14,14 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from tocsin.errors import TocsinError
+from tocsin.guarding.appeals import Appeals
+from tocsin.guarding.findings import Findings
 from tocsin.guarding.ledger import STRENGTH, Ledger
 from tocsin.guarding.outlet import ChannelWindow, Outlet
-from tocsin.guarding.plan import Appeal, Check, Doors, Guard
+from tocsin.guarding.plan import Check, Doors, Guard
 from tocsin.guarding.receipt import Account, AlarmRecord, FailureRecord, Receipt, Who
 from tocsin.guarding.running import Running, Trajectory
-from tocsin.limits import APPEALS_MAX, CHANNELS_MAX, HELD_CHARS_MAX, LANE_MAX
+from tocsin.limits import CHANNELS_MAX, HELD_CHARS_MAX, LANE_MAX
 from tocsin.model import (
     Channel,
     Context,
@@ -95,9 +97,10 @@ class Guarded:
         self._outlet = Outlet(guard.hold, guard.hold_chars, in_order=in_order)
         self._windows = self._outlet.windows
         self._ledger = Ledger(self._bases)
+        self._findings = Findings(guard, self._windows, self._bases, self._ledger)
+        self._appeals = Appeals(guard, context, doors, self._windows)
         self._stop: Intervention | None = None
         self._begun = self._left = False
-        self._appeals = 0
         self._keeps_text = guard.appeals
         self._optimistic = guard.hold == "optimistic"
         self.waits = guard.waits
@@ -397,43 +400,17 @@ class Guarded:
                 return True
             statistic, rang = decision.statistic, decision.rang
         elif check.alarm_below is None:
-            return await self._findings(running, score, out)
+            worst = self._findings.heed(running, score)
+            return worst is None or await self._ring(
+                running, score, worst[0], out, finding=worst[1]
+            )
         elif score.value >= check.alarm_below:
             return True
         if self._guard.does(check.on_alarm) == "mask":
-            self._mask(score.channel, running.upto.get(score.channel, 0), upto)
+            self._findings.mask(score.channel, running.upto.get(score.channel, 0), upto)
         if not rang:
             return True
         return await self._ring(running, score, check.on_alarm, out, statistic=statistic)
-
-    async def _findings(self, running: Running, score: Score, out: list[Event]) -> bool:
-        """Rules: each finding has its own intervention; the strictest of a step decides."""
-        base = self._bases.get(score.channel, 0)
-        worst: tuple[Intervention, Finding] | None = None
-        for finding in score.findings:
-            wanted = running.check.finding_does(finding)
-            does = self._guard.does(wanted)
-            if does == "allow":
-                continue
-            if does in {"shadow", "mask"}:
-                start, end = finding.start - base, finding.end - base
-                late = does == "mask" and not self._mask(
-                    score.channel, start, end, finding.rule, finding.category
-                )
-                self._ledger.alarm(running.check.name, score, wanted, does, finding, late=late)
-            elif worst is None or STRENGTH[wanted] > STRENGTH[worst[0]]:
-                worst = wanted, finding
-        if worst is None:
-            return True
-        return await self._ring(running, score, worst[0], out, finding=worst[1])
-
-    def _mask(
-        self, channel: Channel, start: int, end: int, rule: str = "withheld", category: str = ""
-    ) -> bool:
-        window = self._windows.get(channel)
-        marker = self._guard.marker.replace("{rule}", rule)
-        marker = marker.replace("{category}", category or rule)
-        return window is not None and window.mark(max(start, 0), end, marker)
 
     # ------------------------------------------------------------------------------------ alarms
 
@@ -466,7 +443,7 @@ class Guarded:
             return False
         if does == "mask" and closing:
             for window in self._windows.values():
-                self._mask(window.channel, window.released, window.received)
+                self._findings.mask(window.channel, window.released, window.received)
         if STRENGTH[does] < STRENGTH["fallback"]:
             return True
         if self._stop is None or STRENGTH[does] > STRENGTH[self._stop]:
@@ -477,37 +454,13 @@ class Guarded:
         self, running: Running, kind: Intervention, score: Score | None, out: list[Event]
     ) -> tuple[Intervention, str, str]:
         """Pause, and ask; what follows, why, and who said so."""
-        otherwise: Intervention = self._guard.otherwise
         if self._stop is not None:
             return self._stop, "the response ends anyway", ""
-        # What the checks were given, and not what came with it: a matter of chunks.
-        windows = self._windows.values()
-        text = tuple((w.channel, "".join(w.parts)[: w.fed]) for w in windows if w.fed)
-        if not text:
-            return otherwise, "it had rung before, and there is nothing new to hear", ""
-        self._appeals += 1
-        if self._appeals > APPEALS_MAX:
-            return otherwise, f"{APPEALS_MAX} appeals were heard already", ""
-        read = [w.channel for w in self._windows.values() if running in w.readers]
-        rang = read if score is None else [score.channel]
-        verdict = await self._doors.appeal(
-            Appeal(
-                kind="escalate" if kind == "escalate" else "require_approval",
-                check=running.check.name,
-                context=self._context,
-                text=text,
-                about=frozenset(channel.kind for channel in rang),
-            )
-        )
-        said = verdict.by if verdict.score is None else f"{verdict.by}: {verdict.score:g}"
-        if verdict.safe is None:
-            name = running.check.name
-            self._fail("appeal_unanswered", out, check=name, detail=verdict.reason)
-            return ("halt" if self.over else "shadow"), "nobody answered", said
-        if verdict.safe:
-            running.restart()
-            return kind, "overruled", said
-        return otherwise, "upheld", said
+        does, why, by = await self._appeals.hear(running, kind, score)
+        if does is not None:
+            return does, why, by
+        self._fail("appeal_unanswered", out, check=running.check.name, detail=why)
+        return ("halt" if self.over else "shadow"), "nobody answered", by
 
     def _fail(
         self, failure: Failure, out: list[Event], *, check: str = "", detail: str = ""

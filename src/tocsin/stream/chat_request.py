@@ -10,17 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
-
-from tocsin.limits import (
-    CHOICES_MAX,
-    DOCUMENTS_MAX,
-    IDENTIFIER_CHARS_MAX,
-    MESSAGES_MAX,
-    TOOLS_MAX,
-)
+from tocsin.limits import CHOICES_MAX, DOCUMENTS_MAX, MESSAGES_MAX, TOOLS_MAX
 from tocsin.model import Context, Document, Message, Tool
 from tocsin.stream.events import Asked, Refused
+from tocsin.stream.request_fields import Wrong, flag, json_of, listed, model_of, object_in
 from tocsin.stream.shapes import identifier
 from tocsin.stream.utf16 import whole
 
@@ -30,14 +23,6 @@ _UNSUPPORTED = {
     "function_call": "use tool_choice instead",
     "audio": "audio cannot be watched; ask for text",
 }
-
-
-class _Wrong(Exception):  # noqa: N818 - the name says what is the case
-    """The request cannot be read; becomes `Refused`."""
-
-    def __init__(self, param: str, what: str) -> None:
-        super().__init__(what)
-        self.refused = Refused(message=f"{param}: {what}.", param=param)
 
 
 def read_request(body: Mapping[str, Any]) -> Asked | Refused:
@@ -54,31 +39,29 @@ def read_request(body: Mapping[str, Any]) -> Asked | Refused:
     """
     try:
         return _read(body)
-    except _Wrong as wrong:
+    except Wrong as wrong:
         return wrong.refused
 
 
 def _read(body: Mapping[str, Any]) -> Asked:
     for name, instead in _UNSUPPORTED.items():
         if body.get(name) is not None:
-            raise _Wrong(name, f"not supported here: {instead}")
-    model = body.get("model")
-    if not isinstance(model, str) or not 0 < len(model) <= IDENTIFIER_CHARS_MAX:
-        raise _Wrong("model", f"must be a string of 1 to {IDENTIFIER_CHARS_MAX} characters")
-    for modality in _list(body, "modalities", 8):
+            raise Wrong(name, f"not supported here: {instead}")
+    model = model_of(body)
+    for modality in listed(body.get("modalities"), "modalities", 8):
         if modality != "text":
-            raise _Wrong("modalities", 'only ["text"] is supported here')
+            raise Wrong("modalities", 'only ["text"] is supported here')
     tools = tuple(_tools(body))
     reading = _Messages()
-    reading.take(_list(body, "messages", MESSAGES_MAX, needed=True))
+    reading.take(listed(body.get("messages"), "messages", MESSAGES_MAX, needed=True))
     _predict(body, reading)
-    options = _dict(body, "stream_options")
+    options = object_in(body, "stream_options")
     return Asked(
         api="chat",
         model=model,
-        stream=_bool(body, "stream"),
+        stream=flag(body, "stream"),
         choices=_choices(body),
-        include_usage=_bool(options, "include_usage", "stream_options.include_usage"),
+        include_usage=flag(options, "include_usage", "stream_options.include_usage"),
         tools=frozenset(tool.name for tool in tools),
         context=Context(
             messages=tuple(reading.messages), tools=tools, documents=tuple(_documents(body))
@@ -89,50 +72,21 @@ def _read(body: Mapping[str, Any]) -> Asked:
     )
 
 
-def _bool(body: Mapping[str, Any], name: str, param: str = "") -> bool:
-    value = body.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise _Wrong(param or name, "must be true or false")
-    return value is True
-
-
-def _list(
-    body: Mapping[str, Any], name: str, most: int, param: str = "", *, needed: bool = False
-) -> list[Any]:
-    value = body.get(name)
-    if value is None and not needed:
-        return []
-    if not isinstance(value, list) or (needed and not value):
-        raise _Wrong(param or name, "must be a list" + (" with an entry" if needed else ""))
-    if len(value) > most:
-        raise _Wrong(param or name, f"has {len(value)} entries; at most {most} are read")
-    return value
-
-
-def _dict(body: Mapping[str, Any], name: str, param: str = "") -> Mapping[str, Any]:
-    value = body.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise _Wrong(param or name, "must be an object")
-    return value
-
-
 def _choices(body: Mapping[str, Any]) -> int:
     n = body.get("n")
     if n is None:
         return 1
     if type(n) is not int or not 1 <= n <= CHOICES_MAX:
-        raise _Wrong("n", f"must be a whole number from 1 to {CHOICES_MAX}")
+        raise Wrong("n", f"must be a whole number from 1 to {CHOICES_MAX}")
     return n
 
 
 def _conversation(body: Mapping[str, Any]) -> str | None:
-    value = _dict(body, "metadata").get("conversation_id")
+    value = object_in(body, "metadata").get("conversation_id")
     if value is None:
         return None
     if not identifier(value):
-        raise _Wrong("metadata.conversation_id", "must be an identifier, without spaces")
+        raise Wrong("metadata.conversation_id", "must be an identifier, without spaces")
     return str(value)
 
 
@@ -140,35 +94,28 @@ def _conversation(body: Mapping[str, Any]) -> str | None:
 
 
 def _tools(body: Mapping[str, Any]) -> Iterator[Tool]:
-    for i, tool in enumerate(_list(body, "tools", TOOLS_MAX)):
+    for i, tool in enumerate(listed(body.get("tools"), "tools", TOOLS_MAX)):
         at = f"tools[{i}]"
         if not isinstance(tool, Mapping) or tool.get("type") != "function":
-            raise _Wrong(f"{at}.type", 'only "function" is supported here')
-        function = _dict(tool, "function", f"{at}.function")
+            raise Wrong(f"{at}.type", 'only "function" is supported here')
+        function = object_in(tool, "function", f"{at}.function")
         name = function.get("name")
         if not identifier(name):
-            raise _Wrong(f"{at}.function.name", "must be an identifier, without spaces")
+            raise Wrong(f"{at}.function.name", "must be an identifier, without spaces")
         description = function.get("description")
         if not isinstance(description, str | None):
-            raise _Wrong(f"{at}.function.description", "must be a string")
-        schema = _dict(function, "parameters", f"{at}.function.parameters")
+            raise Wrong(f"{at}.function.description", "must be a string")
+        schema = object_in(function, "parameters", f"{at}.function.parameters")
         yield Tool(
             name=str(name),
             description=whole(description or ""),
-            parameters=_json(schema, f"{at}.function.parameters") if schema else "",
+            parameters=json_of(schema, f"{at}.function.parameters") if schema else "",
         )
-
-
-def _json(value: Any, param: str) -> str:
-    try:
-        return msgspec.json.encode(value).decode()
-    except (ValueError, TypeError, RecursionError):
-        raise _Wrong(param, "cannot be written as JSON") from None
 
 
 def _documents(body: Mapping[str, Any]) -> Iterator[Document]:
     """Give the documents that some servers take beside the messages."""
-    for i, document in enumerate(_list(body, "documents", DOCUMENTS_MAX)):
+    for i, document in enumerate(listed(body.get("documents"), "documents", DOCUMENTS_MAX)):
         if isinstance(document, str):
             yield Document(id=str(i), text=whole(document))
         elif isinstance(document, Mapping):
@@ -176,7 +123,7 @@ def _documents(body: Mapping[str, Any]) -> Iterator[Document]:
             texts = [whole(value) for value in document.values() if isinstance(value, str)]
             yield Document(id=identifier(document.get("id")) or str(i), text="\n".join(texts))
         else:
-            raise _Wrong(f"documents[{i}]", "must be an object or a string")
+            raise Wrong(f"documents[{i}]", "must be an object or a string")
 
 
 # --------------------------------------------------------------------------------------- messages
@@ -194,10 +141,10 @@ class _Messages:
         for i, message in enumerate(given):
             at = f"messages[{i}]"
             if not isinstance(message, Mapping):
-                raise _Wrong(at, "must be an object")
+                raise Wrong(at, "must be an object")
             role = message.get("role")
             if not isinstance(role, str) or role not in _ROLES:
-                raise _Wrong(f"{at}.role", f"must be one of {', '.join(sorted(_ROLES))}")
+                raise Wrong(f"{at}.role", f"must be one of {', '.join(sorted(_ROLES))}")
             texts = [
                 *self._texts(message.get("reasoning_content"), f"{at}.reasoning_content"),
                 *self._texts(message.get("content"), f"{at}.content"),
@@ -215,11 +162,11 @@ class _Messages:
         if isinstance(content, str):
             yield whole(content)
         elif content is not None:
-            for i, part in enumerate(_list({"content": content}, "content", MESSAGES_MAX, param)):
+            for i, part in enumerate(listed(content, param, MESSAGES_MAX)):
                 if isinstance(part, str):
                     yield whole(part)
                 elif not isinstance(part, Mapping):
-                    raise _Wrong(f"{param}[{i}]", "must be an object")
+                    raise Wrong(f"{param}[{i}]", "must be an object")
                 else:
                     yield from self._part(part)
 
@@ -231,7 +178,7 @@ class _Messages:
 
     def _calls(self, message: Mapping[str, Any], at: str) -> Iterator[str]:
         """Give the arguments of the tool calls that the assistant made before."""
-        calls = _list(message, "tool_calls", MESSAGES_MAX, f"{at}.tool_calls")
+        calls = listed(message.get("tool_calls"), f"{at}.tool_calls", MESSAGES_MAX)
         made = [
             *(call.get("function") for call in calls if isinstance(call, Mapping)),
             *(call.get("custom") for call in calls if isinstance(call, Mapping)),
@@ -246,4 +193,4 @@ class _Messages:
 
 def _predict(body: Mapping[str, Any], reading: _Messages) -> None:
     """Read the text that the generator is told to expect of itself."""
-    reading.add("user", _dict(body, "prediction").get("content"), "prediction.content")
+    reading.add("user", object_in(body, "prediction").get("content"), "prediction.content")

@@ -14,16 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
-
-from tocsin.limits import (
-    IDENTIFIER_CHARS_MAX,
-    MESSAGES_MAX,
-    RESPONSES_JSON_DEPTH_MAX,
-    TOOLS_MAX,
-)
+from tocsin.limits import MESSAGES_MAX, RESPONSES_JSON_DEPTH_MAX, TOOLS_MAX
 from tocsin.model import Context, Message, Tool
 from tocsin.stream.events import Asked, Refused
+from tocsin.stream.request_fields import Wrong, flag, json_of, listed, model_of, object_in
 from tocsin.stream.shapes import identifier
 from tocsin.stream.utf16 import whole
 
@@ -39,14 +33,6 @@ _NO_TEXT = frozenset(
 """Fields of other items whose strings are identifiers, addresses or encoded bytes."""
 
 
-class _Wrong(Exception):  # noqa: N818 - the name says what is the case
-    """The request cannot be read; becomes `Refused`."""
-
-    def __init__(self, param: str, what: str) -> None:
-        super().__init__(what)
-        self.refused = Refused(message=f"{param}: {what}.", param=param)
-
-
 def read_request(body: Mapping[str, Any]) -> Asked | Refused:
     """Read a request that is decoded already.
 
@@ -59,22 +45,20 @@ def read_request(body: Mapping[str, Any]) -> Asked | Refused:
     """
     try:
         return _read(body)
-    except _Wrong as wrong:
+    except Wrong as wrong:
         return wrong.refused
 
 
 def _read(body: Mapping[str, Any]) -> Asked:
-    model = body.get("model")
-    if not isinstance(model, str) or not 0 < len(model) <= IDENTIFIER_CHARS_MAX:
-        raise _Wrong("model", f"must be a string of 1 to {IDENTIFIER_CHARS_MAX} characters")
-    if _bool(body, "background"):
-        raise _Wrong("background", "not supported here: nobody could watch such an answer")
+    model = model_of(body)
+    if flag(body, "background"):
+        raise Wrong("background", "not supported here: nobody could watch such an answer")
     if body.get("audio") is not None:
-        raise _Wrong("audio", "audio cannot be watched; ask for text")
-    for modality in _list(body.get("modalities"), "modalities"):
+        raise Wrong("audio", "audio cannot be watched; ask for text")
+    for modality in listed(body.get("modalities"), "modalities", MESSAGES_MAX):
         if modality != "text":
-            raise _Wrong("modalities", 'only ["text"] is supported here')
-    _object(body, "stream_options")
+            raise Wrong("modalities", 'only ["text"] is supported here')
+    object_in(body, "stream_options")
     reading = _Input()
     reading.take(body)
     tools = (*_tools(body.get("tools"), "tools"), *reading.tools)
@@ -82,7 +66,7 @@ def _read(body: Mapping[str, Any]) -> Asked:
     return Asked(
         api="responses",
         model=model,
-        stream=_bool(body, "stream"),
+        stream=flag(body, "stream"),
         tools=frozenset(tool.name for tool in tools) if known else None,
         context=Context(messages=tuple(reading.messages), tools=tools),
         conversation=_conversation(body),
@@ -91,46 +75,20 @@ def _read(body: Mapping[str, Any]) -> Asked:
     )
 
 
-def _bool(body: Mapping[str, Any], name: str) -> bool:
-    value = body.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise _Wrong(name, "must be true or false")
-    return value is True
-
-
-def _list(value: Any, param: str, most: int = MESSAGES_MAX) -> list[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise _Wrong(param, "must be a list")
-    if len(value) > most:
-        raise _Wrong(param, f"has {len(value)} entries; at most {most} are read")
-    return value
-
-
-def _object(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = body.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise _Wrong(name, "must be an object")
-    return value
-
-
 def _conversation(body: Mapping[str, Any]) -> str | None:
     """Say what links the request to earlier ones: our own word for it first, then the API's."""
-    value = _object(body, "metadata").get("conversation_id")
+    value = object_in(body, "metadata").get("conversation_id")
     param = "metadata.conversation_id"
     if value is None:
         value, param = body.get("conversation"), "conversation"
         if isinstance(value, Mapping):
             value, param = value.get("id"), "conversation.id"
             if value is None:
-                raise _Wrong(param, "is missing")
+                raise Wrong(param, "is missing")
     if value is None:
         return None
     if not identifier(value):
-        raise _Wrong(param, "must be an identifier, without spaces")
+        raise Wrong(param, "must be an identifier, without spaces")
     return str(value)
 
 
@@ -139,34 +97,27 @@ def _conversation(body: Mapping[str, Any]) -> str | None:
 
 def _tools(value: Any, param: str, depth: int = 0) -> Iterator[Tool]:
     """Give the tools whose calls come to the client. Hosted ones are the provider's matter."""
-    for i, tool in enumerate(_list(value, param, TOOLS_MAX)):
+    for i, tool in enumerate(listed(value, param, TOOLS_MAX)):
         at = f"{param}[{i}]"
         if not isinstance(tool, Mapping) or not isinstance(tool.get("type"), str):
-            raise _Wrong(at, "must be an object with a type")
+            raise Wrong(at, "must be an object with a type")
         if tool["type"] == "namespace" and depth == 0:
             yield from _tools(tool.get("tools"), f"{at}.tools", 1)
         elif tool["type"] in _DECLARED:
             name = tool.get("name")
             if not identifier(name):
-                raise _Wrong(f"{at}.name", "must be an identifier, without spaces")
+                raise Wrong(f"{at}.name", "must be an identifier, without spaces")
             description = tool.get("description")
             if not isinstance(description, str | None):
-                raise _Wrong(f"{at}.description", "must be a string")
+                raise Wrong(f"{at}.description", "must be a string")
             schema = tool.get("parameters" if tool["type"] == "function" else "format")
             if not isinstance(schema, Mapping | None):
-                raise _Wrong(f"{at}.parameters", "must be an object")
+                raise Wrong(f"{at}.parameters", "must be an object")
             yield Tool(
                 name=str(name),
                 description=whole(description or ""),
-                parameters=_json(schema, f"{at}.parameters") if schema else "",
+                parameters=json_of(schema, f"{at}.parameters") if schema else "",
             )
-
-
-def _json(value: Any, param: str) -> str:
-    try:
-        return msgspec.json.encode(value).decode()
-    except (ValueError, TypeError, RecursionError):
-        raise _Wrong(param, "cannot be written as JSON") from None
 
 
 # ------------------------------------------------------------------------------------------ input
@@ -184,14 +135,14 @@ class _Input:
         """Take a request."""
         self._earlier(body)
         self._add("system", self._texts(body.get("instructions"), "instructions"))
-        self._prompt(_object(body, "prompt"))
+        self._prompt(object_in(body, "prompt"))
         given = body.get("input")
         if isinstance(given, str):
             self._add("user", [whole(given)])
             return
-        for i, item in enumerate(_list(given, "input")):
+        for i, item in enumerate(listed(given, "input", MESSAGES_MAX)):
             if not isinstance(item, Mapping):
-                raise _Wrong(f"input[{i}]", "must be an object")
+                raise Wrong(f"input[{i}]", "must be an object")
             self._item(item, f"input[{i}]")
 
     def _add(self, role: str, texts: list[str]) -> None:
@@ -201,7 +152,7 @@ class _Input:
     def _earlier(self, body: Mapping[str, Any]) -> None:
         previous = body.get("previous_response_id")
         if not isinstance(previous, str | None):
-            raise _Wrong("previous_response_id", "must be a string")
+            raise Wrong("previous_response_id", "must be a string")
         self.unread += previous is not None
         self.unread += body.get("conversation") is not None
 
@@ -215,7 +166,7 @@ class _Input:
         if type_ == "message" or (type_ is None and "role" in item):
             role = item.get("role")
             if not isinstance(role, str) or role not in _ROLES:
-                raise _Wrong(f"{at}.role", f"must be one of {', '.join(sorted(_ROLES))}")
+                raise Wrong(f"{at}.role", f"must be one of {', '.join(sorted(_ROLES))}")
             self._add(role, self._texts(item.get("content"), f"{at}.content"))
         elif isinstance(type_, str) and type_ in _CALLS:
             field = _CALLS[type_]
@@ -230,7 +181,7 @@ class _Input:
         elif isinstance(type_, str) and type_ in _TOOLS_TOLD:
             self.tools += _tools(item.get("tools"), f"{at}.tools")
         elif not isinstance(type_, str | None):
-            raise _Wrong(f"{at}.type", "must be a string")
+            raise Wrong(f"{at}.type", "must be a string")
         else:  # what a hosted tool did, or a mere reference
             self._other("tool", item)
 
@@ -239,9 +190,9 @@ class _Input:
         if isinstance(content, str):
             return [whole(content)]
         texts: list[str] = []
-        for i, part in enumerate(_list(content, param)):
+        for i, part in enumerate(listed(content, param, MESSAGES_MAX)):
             if not isinstance(part, Mapping):
-                raise _Wrong(f"{param}[{i}]", "must be an object")
+                raise Wrong(f"{param}[{i}]", "must be an object")
             found = [part[name] for name in ("text", "refusal") if isinstance(part.get(name), str)]
             self.unread += not found
             texts += map(whole, found)
@@ -256,7 +207,7 @@ class _Input:
             if isinstance(one, str):
                 texts.append(whole(one))
             elif depth > RESPONSES_JSON_DEPTH_MAX:
-                raise _Wrong("input", f"is nested deeper than {RESPONSES_JSON_DEPTH_MAX}")
+                raise Wrong("input", f"is nested deeper than {RESPONSES_JSON_DEPTH_MAX}")
             elif isinstance(one, Mapping):
                 if one.get("type") in ("input_image", "input_file"):
                     self.unread += 1
