@@ -36,6 +36,8 @@ class Appeals:
         windows: of the response, as they are opened.
     """
 
+    __slots__ = ("_context", "_count", "_doors", "_guard", "_windows")
+
     def __init__(
         self,
         guard: Guard,

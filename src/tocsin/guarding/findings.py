@@ -21,6 +21,8 @@ class Findings:
         ledger: the records of the response.
     """
 
+    __slots__ = ("_bases", "_guard", "_ledger", "_windows")
+
     def __init__(
         self,
         guard: Guard,
