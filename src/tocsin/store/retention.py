@@ -8,7 +8,6 @@ away is first recorded as an event of its own: without the event, nothing goes.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -24,15 +23,7 @@ from tocsin.store import tables as t
 from tocsin.store.append import Append, Rejected
 from tocsin.store.closing import delete_rows
 from tocsin.store.history import KINDS, History
-from tocsin.store.manifest import (
-    Segment,
-    alone,
-    alone_on_server,
-    boundary,
-    manifest,
-    named,
-    sweep,
-)
+from tocsin.store.manifest import Segment, alone, boundary, manifest, named, sweep
 from tocsin.store.scope import Scope
 
 CONTENT = "content"
@@ -139,23 +130,22 @@ def retain(
     store, now_us = history.store, history.store.now_us()
     before = {name: now_us - int(days * _DAY_US) for name, days in keep_days.items()}
     cut = {kind: before_us for name, before_us in before.items() for kind in CLASSES.get(name, ())}
-    place = history.place
-    held = alone_on_server(store, scope) if place is None else alone(store, place, scope)
-    with held as folder:
+    with alone(store, history.folder, scope) as folder:
         with store.reading("read segments") as connection:
             segments = manifest(connection, scope)
             edge = boundary(connection, scope)
         in_files = _in_files(history, segments, cut)
-        by_kind = Counter[str]()
+        by_kind: dict[str, int] = {}
         for counted in in_files.values():
-            by_kind.update(counted)
+            for kind, n in counted.items():
+                by_kind[kind] = by_kind.get(kind, 0) + n
         kept = tuple(
             Kept(
                 name=name,
                 days=days,
                 before_us=before[name],
                 rows=_rows(history, scope, name, before[name], edge),
-                in_files=sum(by_kind[kind] for kind in CLASSES.get(name, ())),
+                in_files=sum(by_kind.get(kind, 0) for kind in CLASSES.get(name, ())),
                 contents=_contents(history, scope, before[name], now_us) if name == CONTENT else 0,
             )
             for name, days in keep_days.items()
@@ -170,10 +160,9 @@ def retain(
         if CONTENT in before:
             _expire(history, scope, before[CONTENT], now_us)
         for segment in segments:
-            if in_files.get(segment.first) and folder is not None:
+            if in_files.get(segment.first):
                 _rewrite(history, folder, scope, segment, cut)
-        if folder is not None:
-            sweep(folder, history.segments(scope))
+        sweep(folder, history.segments(scope))
     log_cut = True
     try:
         store.truncate_log()
