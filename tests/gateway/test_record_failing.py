@@ -328,6 +328,7 @@ def test_a_process_that_cannot_keep_its_word_ends_and_says_why(
         with Client(gateway.where) as client:
             client.post(body=ASKED)
             client.until(b"calm")
+            eventually(lambda: metric(gateway, 'tocsin_recorded_total{what="event"}') > 0)
             (tmp_path / "broken").touch()
             with Client(gateway.where) as other:
                 other.post(body=ASKED)
