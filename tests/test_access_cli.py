@@ -11,6 +11,8 @@ from click.testing import CliRunner, Result
 
 from tocsin.cli.main import cli
 from tocsin.errors import AccessDenied, ContentGone, InputError
+from tocsin.events.envelope import Event
+from tocsin.events.kinds import Feedback
 from tocsin.record.redaction import Redaction
 from tocsin.store import Append, Content, Keys, Store
 
@@ -41,6 +43,8 @@ class World:
         )
         with Store.open(self.store, keys=self.keys) as store:
             store.commit([Append(tenant="acme", contents=contents)])
+            event = Event(id="e1", time_us=1, source="t", body=Feedback(verdict="up"))
+            store.commit([Append(tenant="other", events=(event,))])
 
     def run(self, *args: str, tenant: str = "acme", key: str | None = None) -> Result:
         group, name, *rest = args
@@ -94,14 +98,52 @@ def test_what_has_moved_to_files_is_listed_too(world: World) -> None:
 def test_a_person_is_erased_by_name(world: World) -> None:
     assert [c["id"] for c in world.said("content", "list", "--user", "ann")["contents"]] == ["c1"]
     done = world.said("content", "erase", "--user", "ann", "--reason", "she asked for it")
-    assert done == {"subjects": 1, "contents": 1, "purged": True}
+    assert done == {"subjects": 1, "contents": 1, "purged": True, "shared": 0}
     assert [c["id"] for c in world.said("content", "list")["contents"]] == ["c2"]
     world.said("access", "grant", "--reason", REASON)
     gone = world.run("content", "read", "c1", "--reason", REASON)
     assert isinstance(gone.exception, ContentGone)
     whole = world.run("content", "erase", "--all", "--reason", "the contract ended")
-    assert whole.stdout == "erased: 1 contents under the keys of 1 subjects\n"
+    assert whole.stdout == "erased: 1 contents, and the keys of 1 subjects\n"
     assert "content.erase" in world.run("access", "list").stdout
+
+
+def test_a_request_is_erased_whoever_it_is_of(world: World) -> None:
+    more = Content(
+        id="c3", subject=world.ann, request="r_2", what="input", text=TEXT, why="sample",
+        expires_us=10**18,
+    )  # fmt: skip
+    with Store.open(world.store, keys=world.keys) as store:
+        store.commit([Append(tenant="acme", contents=(more,))])
+    done = world.run("content", "erase", "--request", "r_1", "--reason", "she asked for it")
+    assert done.stdout.splitlines() == [
+        "erased: 2 contents, and the keys of 1 subjects",
+        (
+            "1 of them lay under a person's key that stays, since it locks more: "
+            "a backup of the store still opens them"
+        ),
+    ]
+    assert [c["id"] for c in world.said("content", "list")["contents"]] == ["c3"]
+    done = world.said("content", "erase", "--request", "r_2", "--reason", "she asked for it")
+    assert done == {"subjects": 1, "contents": 1, "purged": True, "shared": 0}
+
+
+@pytest.mark.parametrize("of", [("--user", "anne"), ("--request", "r_9"), ("--all",)], ids=str)
+def test_an_erasure_of_nothing_says_so(world: World, of: tuple[str, ...]) -> None:
+    tenant = "other" if of == ("--all",) else "acme"
+    done = world.run("content", "erase", *of, "--reason", "she asked for it", tenant=tenant)
+    assert isinstance(done.exception, InputError)
+    assert "nothing was erased" in str(done.exception)
+    assert len(world.said("content", "list")["contents"]) == 2
+
+
+def test_the_keys_of_another_store_name_nobody(world: World, tmp_path: Path) -> None:
+    other = str(tmp_path / "other")
+    Keys.open(other)
+    args = ["content", "erase", world.store, "--tenant", "acme", "--keys", other]
+    done = CliRunner().invoke(cli, [*args, "--user", "ann", "--reason", "she asked for it"])
+    assert isinstance(done.exception, InputError)
+    assert "not the one that the store" in str(done.exception)
 
 
 def test_without_the_keys_a_name_says_nothing(world: World) -> None:
@@ -167,6 +209,26 @@ def test_a_master_key_is_changed(world: World) -> None:
 )
 def test_an_empty_tenant_is_said_to_be_empty(world: World, args: tuple[str, ...]) -> None:
     assert world.run(*args, tenant="other").exception is None
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("access", "list"),
+        ("access", "grant", "--reason", REASON),
+        ("content", "list"),
+        ("content", "erase", "--all", "--reason", REASON),
+    ],
+    ids=" ".join,
+)
+def test_a_tenant_that_does_not_exist_is_named_and_not_made(
+    world: World, args: tuple[str, ...]
+) -> None:
+    result = world.run(*args, tenant="nosuch")
+    assert result.exit_code == 2
+    assert "there is no tenant 'nosuch'; there are acme, other" in result.output
+    with Store.open(world.store) as store:
+        assert [head.tenant for head in store.heads()] == ["acme", "other"]
 
 
 def test_a_bad_time_is_an_error(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from record.audit_worlds import DAY, START, alarm, at, ended, feedback, review, traffic
+from rich.console import Console
 
 pytest.importorskip("duckdb")
 
 from tocsin.cli.main import cli
+from tocsin.cli.terminal import table
 from tocsin.errors import InputError
 from tocsin.events.envelope import Event
 from tocsin.events.kinds import PolicyChanged
@@ -24,7 +27,8 @@ from tocsin.record.audit.drift import drift
 from tocsin.record.audit.escalations import escalations
 from tocsin.record.audit.pictures import draw
 from tocsin.record.audit.threshold import threshold
-from tocsin.store import Append, Store
+from tocsin.store import Append, Scope, Store
+from tocsin.store.history import History
 
 HOSTILE = "a\x1b[31m\x07\u202eb\x9b2J $\\frac{1}$ [bold]x[/bold]"
 QUESTIONS = ("clusters", "drift", "threshold", "escalations")
@@ -123,7 +127,67 @@ def test_an_empty_record_has_a_picture_too(make: Any) -> None:
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_an_empty_record_is_no_error(record: str, question: str) -> None:
-    run("audit", question, record, "--tenant", "nobody")
+    quiet = at(PolicyChanged(policy="p", digest="d"), "p", START)
+    with Store.open(record) as store:
+        store.commit([Append(tenant="quiet", events=(quiet,))])
+    run("audit", question, record, "--tenant", "quiet")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(("audit", question) for question in QUESTIONS),
+        ("trace",),
+        ("export",),
+        ("history", "list"),
+        ("history", "close"),
+        ("retention",),
+    ],
+)
+def test_a_tenant_that_does_not_exist_is_not_all_quiet(record: str, given: tuple[str, ...]) -> None:
+    more: tuple[str, ...] = ("c1",) if given == ("trace",) else ()
+    more += ("--keep", "usage=1") if given == ("retention",) else ()
+    done = CliRunner().invoke(cli, [*given, record, *more, "--tenant", "nosuch"])
+    assert done.exit_code == 2
+    assert "there is no tenant 'nosuch'; there is acme" in done.output
+
+
+def test_tables_in_a_pipe_are_not_cut(record: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    done = CliRunner().invoke(cli, ["audit", "threshold", record, "--tenant", "acme"])
+    assert "…" not in done.output.partition("hostile")[0].splitlines()[0]
+    close(record)
+    shown = CliRunner().invoke(cli, ["history", "list", record]).output
+    with Store.open(record) as store, History(store) as history:
+        for segment in history.segments(Scope("acme")):
+            assert segment.path in shown
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_tables_in_a_narrow_terminal_lose_nothing(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", f"{width}")
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table("", ["name", "n", "m"], [["x" * 50, "1,234,567,890", "9" * 20]]))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert (shown.count("x"), shown.count("9"), shown.count("…")) == (50, 21, 0)
+
+
+def test_a_calibration_is_named_only_where_it_is_known_whose_it_is() -> None:
+    both = ended()
+    both = msgspec.structs.replace(both, lowest={"linear": 0.5, "private": 1.0})
+    events = [at(both, f"c{n}", START + n) for n in range(60)]
+    assert [c.calibrations for c in drift(events).checks] == [(), ()]
+    told = drift([*events, at(alarm(), "c1", START + 99)]).checks
+    assert [c.check for c in told if c.calibrations] == ["linear"]
+
+
+def test_who_waits_in_vain_is_part_of_the_picture() -> None:
+    events = [at(feedback("appeal"), f"c{n}", START) for n in range(4)]
+    events += [at(review("safe"), "c0", START + 9), at(feedback("up"), "late", START + 9 * DAY)]
+    found = escalations(events)
+    assert (len(found.times_us), found.cases) == (1, 4)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +242,43 @@ def test_retention_counts_then_does(record: str) -> None:
     assert does[0]["classes"][0]["in_files"] > 20
     said = run("retention", record, *rules).output
     assert "what went" in said and "alarms" in said
-    assert json.loads(ask(record, "clusters", "--json"))["alarms"]["count"] == 0
+    for question in ("clusters", "threshold", "escalations"):
+        with pytest.raises(InputError, match="taken away by retention"):
+            ask(record, question, "--json")
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_what_retention_took_away_is_told_by_the_ends_or_refused(
+    tmp_path: Path, closed: bool
+) -> None:
+    record = str(tmp_path / "record.db")
+    events = []
+    for n in range(40):
+        rang = n % 4 == 0
+        events += [at(alarm(), f"c{n}", START + n)] if rang else []
+        events.append(at(ended(alarms=int(rang)), f"c{n}", START + n + 1))
+    with Store.open(record) as store:
+        store.commit([Append(tenant="acme", events=tuple(events))])
+    if closed:
+        close(record)
+    before = json.loads(ask(record, "clusters", "--json"))
+    run("retention", record, "--keep", "alarms=0")
+    after = json.loads(ask(record, "clusters", "--json"))
+    assert after["alarms"] == before["alarms"]
+    assert (before["taken"], after["taken"]) == (0, 10)
+    assert "10 alarms of this time were taken away" in ask(record, "clusters")
+    with pytest.raises(InputError, match=r"10 alarm.*--since (\S+),") as refused:
+        ask(record, "threshold")
+    since = str(refused.value).partition("--since ")[2].partition(",")[0]
+    assert "no alarm" in ask(record, "threshold", "--since", since)
+    with pytest.raises(InputError, match=r"10 alarm"):
+        ask(record, "escalations")
+    trace = run("trace", record, "c0", "--tenant", "acme")
+    assert "alarm: 1 taken away by retention" in trace.output
+    run("retention", record, "--keep", "streams=0")
+    for question in QUESTIONS:
+        with pytest.raises(InputError, match="taken away by retention"):
+            ask(record, question)
 
 
 @pytest.mark.parametrize("rule", ["alarms", "alarms=x", "nonsense=1", "alarms=-1"])

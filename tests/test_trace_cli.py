@@ -100,7 +100,7 @@ def test_the_chain_is_the_same_from_every_id_and_place(
     told: dict[str, Any] = json.loads(
         run("trace", record, name, "--tenant", "acme", "--json").output
     )
-    (call,) = told["calls"]
+    (call,) = told["branches"]
     assert (call["call"], call["request"]) == ("r_1", "q_1")
     assert [(e["stage"], e["event"]["body"]["kind"]) for e in call["events"]] == ORDER
     assert sorted(e["seq"] for e in call["events"]) == list(range(1, 9))
@@ -122,6 +122,23 @@ def test_the_tree_shows_the_stages_and_drives_no_terminal(record: str, closed: b
     assert as_json.isprintable() or as_json.rstrip("\n").isprintable()
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_what_retention_took_away_leaves_a_line(record: str, closed: bool) -> None:
+    if closed:
+        close(record)
+    run("retention", record, "--tenant", "acme", "--keep", "alarms=0", "--keep", "tools=0")
+    said = run("trace", record, "r_1", "--tenant", "acme").output
+    assert "alarm: 1 taken away by retention" in said
+    assert said.index("alarm: 1") < said.index("stream.ended")
+    assert "of this or of other requests: 1 alarm, 1 retrieval, 1 tool.attempted" in (
+        " ".join(said.split())
+    )
+    told = json.loads(run("trace", record, "r_1", "--tenant", "acme", "--json").output)
+    assert {gone["kind"]: gone["n"] for gone in told["taken"]} == {
+        "alarm": 1, "retrieval": 1, "tool.attempted": 1,
+    }  # fmt: skip
+
+
 def test_an_id_may_be_hostile_too(record: str) -> None:
     with pytest.raises(InputError, match="nothing is known of"):
         run("trace", record, HOSTILE, "--tenant", "acme")
@@ -131,7 +148,7 @@ def test_another_tenants_events_are_not_known(record: str) -> None:
     with pytest.raises(InputError, match="nothing is known of 'r_2'"):
         run("trace", record, "r_2", "--tenant", "other")
     told = json.loads(run("trace", record, "r_1", "--tenant", "other", "--json").output)
-    assert [e["seq"] for e in told["calls"][0]["events"]] == [1]
+    assert [e["seq"] for e in told["branches"][0]["events"]] == [1]
 
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:

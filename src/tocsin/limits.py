@@ -475,6 +475,13 @@ RECORD_PROBE_MS: int = 500
 RECORD_CLOSE_MS_MAX: int = 10_000
 """How long the end of a process waits for what is still to be committed."""
 
+RECORD_AGAIN_MAX: int = 64
+"""Appends that a store had refused and that are given again at once, when it takes some."""
+
+RECORD_CLOSE_REFUSED_MS: int = 1_000
+"""How long the end of a process tries what a full or busy store refuses; receipts are in the log
+then, and a supervisor kills a worker that takes too long."""
+
 RECORD_PERIOD_S: float = 60.0
 """How often a period is signed: the longest time that a missing alarm goes without a statement."""
 
@@ -534,6 +541,9 @@ EVENTS_UNDER_WAY_ALL_MAX: int = 64
 
 RECORD_READS_MAX: int = 8
 """Receipts and traces that are read at once over HTTP."""
+
+EVENTS_COMMIT_MS_MAX: int = 2_000
+"""How long a sender waits for the commit of a batch before it is told to come again."""
 
 RECORD_RETRY_AFTER_S: int = 1
 """When a sender whose batch was not taken should come again."""
@@ -737,3 +747,10 @@ TRACE_VALUE_CHARS_MAX: int = 120
 GARBAGE_YOUNG_MAX: int = 10_000
 """New objects after which Python looks for cycles among them: those of some ten requests. Hardly
 any leaves a cycle; all the rest goes as soon as nobody refers to it."""
+
+TRACE_AROUND_US: int = 600_000_000
+"""How long before and after a request's events a trace counts what retention took away: ten
+minutes, longer than most streams."""
+
+TENANTS_TOLD_MAX: int = 8
+"""Tenants that are named where somebody asks for one that does not exist."""

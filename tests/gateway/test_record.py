@@ -9,13 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from gateway.kept import kept, plan, whole
 from gateway.live import stage
 from gateway.raw_client import ask, asking
 from gateway.world import Gate, on_literal, saying, within
 
+from tocsin.cli.main import cli
+from tocsin.errors import InputError
+from tocsin.gateway.keeper import open_keeper
+from tocsin.gateway.meters import NoMeters
 from tocsin.gateway.site import Route, Site, Upstream
 from tocsin.guarding.plan import Guard
+from tocsin.record.redaction import Redaction
+from tocsin.store import Keys
 from tocsin.stream.events import APIS, Api
 from tocsin.testing.fake_model import FakeModel
 
@@ -54,7 +61,8 @@ def test_an_answer_that_is_good_is_told_from_its_beginning_to_its_end(
             assert event.links.request == "req-1"
             assert event.links.user is not None
             assert event.links.user.startswith("u_")
-            assert len(event.links.session or "") == 64
+            key = Keys.open(tmp_path / "keys", create=False).redaction or b""
+            assert event.links.session == Redaction(None, key).tenant("local").session("talk-1")
             segment = event.segment
             assert (segment.route, segment.model, segment.policy) == ("way", "m", "policy")
             assert (segment.surface, segment.language) == ("shop", "de-CH")
@@ -94,6 +102,52 @@ def test_an_answer_that_was_stopped_ends_after_its_receipt_is_on_disk(
             assert record.receipts == [name]
             assert record.receipt(name)["who"]["id"] == name
         assert b"SEVEN" not in gate.logged.getvalue()
+
+    within(test())
+
+
+def test_events_and_receipts_of_all_routes_name_a_conversation_alike(tmp_path: Path) -> None:
+    async def test() -> None:
+        site, told = recording(tmp_path), {"x-tocsin-conversation": "talk-1"}
+        for way in ("way", "other"):
+            on = {"conversations": True, "name": way}
+            async with Gate(saying(LEAK), on_literal(), site=site, route=on) as gate:
+                assert (await gate.post("chat", told=told)).note["recorded"] is True
+        with kept(tmp_path) as record:
+            key = Keys.open(tmp_path / "keys", create=False).redaction or b""
+            talk = Redaction(None, key).tenant("local").session("talk-1")
+            assert {e.links.session for e in record.events if e.links.call} == {talk}
+            ask_for = [
+                "trace",
+                str(tmp_path / "record.db"),
+                "talk-1",
+                "--tenant",
+                "local",
+                "--json",
+            ]
+            traced = CliRunner().invoke(cli, [*ask_for, "--keys", str(tmp_path / "keys")])
+            assert traced.stdout.count('"alarm"') >= 2
+            told_of = {record.receipt(name)["who"]["conversation"] for name in record.receipts}
+            assert (len(record.receipts), told_of) == (2, {talk})
+
+    within(test())
+
+
+@pytest.mark.parametrize("lost", ["log.pem", "master.key", "redaction.key"])
+def test_a_key_that_went_missing_stops_the_start(lost: str, tmp_path: Path) -> None:
+    async def test() -> None:
+        site, route = recording(tmp_path), {"evidence": True}
+        async with Gate(saying(LEAK), on_literal(), site=site, route=route) as gate:
+            await gate.post("chat")
+        path = tmp_path / "keys" / lost
+        away = path.rename(tmp_path / "away")
+        public = (tmp_path / "keys" / "log.vkey").read_bytes()
+        with pytest.raises(InputError, match=f"{lost}' is missing"):
+            await open_keeper(Site(routes=(), record=plan(tmp_path)), NoMeters())
+        assert not path.exists()
+        assert (tmp_path / "keys" / "log.vkey").read_bytes() == public
+        away.rename(path)
+        await (await open_keeper(Site(routes=(), record=plan(tmp_path)), NoMeters())).close()
 
     within(test())
 

@@ -69,6 +69,22 @@ def test_evidence_is_kept_of_an_answer_with_an_alarm_and_of_no_other(
     within(test())
 
 
+def test_two_calls_with_one_request_id_share_no_key(tmp_path: Path) -> None:
+    async def test() -> None:
+        site, route = {"record": plan(tmp_path)}, {"evidence": True}
+        async with Gate(saying(LEAK), on_literal(), site=site, route=route) as gate:
+            for _ in range(2):
+                await gate.post("chat", told={"x-request-id": "req-1"})
+        with kept(tmp_path) as record:
+            access = Access(record.store, redact=lambda _, text: text)
+            found = access.contents(local("local", "ann"), request="req-1")
+            assert len(found) == 4
+            assert len({one.subject for one in found}) == 2
+            assert all(one.subject.startswith("c_") for one in found)
+
+    within(test())
+
+
 @each_api
 def test_a_share_of_answers_is_kept_whatever_becomes_of_them(api: Api, tmp_path: Path) -> None:
     drawn = iter([0.3, 0.7, 0.49, 0.5])

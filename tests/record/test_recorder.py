@@ -22,8 +22,9 @@ from record.world import (
 
 from tocsin.errors import AppendRefused, StoreBusy, StoreDamaged, StoreFailed, StoreFull
 from tocsin.events.envelope import Event, Links
-from tocsin.events.kinds import Feedback, Shed
-from tocsin.record.recorder import Bounds, Recorder, State
+from tocsin.events.kinds import Feedback, Shed, StreamEnded
+from tocsin.record.recorder import Recorder
+from tocsin.record.surroundings import Bounds, State
 from tocsin.store import Append, Content, Entry, Keys, Scope, Store, Writer
 
 _ENTRY = Entry(kind="receipt", id="r1", body=b"{}")
@@ -149,7 +150,7 @@ def test_content_is_shed_before_events_and_receipts_never() -> None:
             await recorder.record(_append(6))
         assert recorder.state == "slow"
         assert meters.said == [
-            ("shed", 1, 0), ("shed", 1, 0), ("shed", 1, 1), ("lost", 1),
+            ("shed", 1, 0), ("shed", 1, 0), ("shed", 1, 1), ("lost", 1), ("shed", 0, 1),
         ]  # fmt: skip
         writer.settle()
         await until(lambda: recorder.state == "ok")
@@ -404,5 +405,103 @@ def test_a_large_append_leaves_the_loop_to_others() -> None:
         await recorder.redact(_append(events=tuple(map(event, range(20)))))
         task.cancel()
         assert turns >= 19
+
+    run(main())
+
+
+def _ended(n: int = 0) -> Append:
+    body = StreamEnded(
+        outcome="ok", status="ok", mode="enforce", hold="window", scanned=1, held=0, released=1
+    )
+    return _append(events=(event(n, body),))
+
+
+@pytest.mark.parametrize("error", [StoreBusy("busy"), StoreFull("no room")])
+def test_receipts_and_ends_stay_while_the_store_takes_nothing_and_come_in_order(
+    error: StoreBusy | StoreFull,
+) -> None:
+    async def main() -> None:
+        writer, meters = SlowWriter(), _Meters()
+        recorder = _slow(writer, meters)
+        await recorder.start()
+        kept = asyncio.ensure_future(recorder.record(_append(0, entries=(_ENTRY,))))
+        await until(lambda: writer.given)
+        assert recorder.note(_ended(1))
+        assert recorder.note(_append(2))  # of this one there is nothing left to wait for
+        given = [append for append, _ in writer.given]
+        writer.settle(error)
+        await until(lambda: writer.given)
+        assert [append for append, _ in writer.given] == given[:1]  # one is tried, under its ids
+        assert (recorder.state, recorder.waiting, kept.done()) == ("slow", 2, False)
+        writer.settle(error)
+        await until(lambda: writer.given)
+        writer.settle()
+        assert (await kept).tenant == "shop"
+        await until(lambda: writer.given)
+        assert writer.given[0][0] == given[1]
+        writer.settle()
+        await until(lambda: writer.given)
+        assert writer.given[0][0].events[0].body == Shed(events=1, source="tocsin/recorder")
+        writer.settle()
+        await until(lambda: recorder.state == "ok")
+        await recorder.close()
+        assert [said for said in meters.said if said[0] in {"lost", "shed"}] == [("shed", 0, 1)]
+
+    run(main())
+
+
+def test_what_is_given_up_at_the_end_is_counted_once_and_its_waiter_told() -> None:
+    async def main() -> None:
+        writer, meters = SlowWriter(), _Meters()
+        recorder = _slow(writer, meters, close_ms=50)
+        kept = asyncio.ensure_future(
+            recorder.record(_append(0, entries=(_ENTRY,), contents=(_content(),)))
+        )
+        await until(lambda: writer.given)
+        assert recorder.note(_ended(1))
+        writer.settle(StoreFull("no room"))
+        writer.refuses = StoreFull("no room")
+        await recorder.close()
+        with pytest.raises(StoreBusy, match="until the record was closed"):
+            await kept
+        assert recorder.waiting == 0
+        counted = [said for said in meters.said if said[0] in {"lost", "shed"}]
+        assert counted == [("lost", 1), ("shed", 1, 1), ("shed", 0, 1)]
+
+    run(main())
+
+
+def test_receipts_that_find_no_room_are_told_in_the_record() -> None:
+    async def main() -> None:
+        writer = SlowWriter()
+        recorder = _slow(writer, appends=2)
+        await recorder.start()
+        for n in range(2):
+            assert recorder.note(_ended(n))
+        with pytest.raises(StoreBusy):
+            await recorder.record(_append(2, entries=(_ENTRY,), contents=(_content(),)))
+        writer.settle()
+        await until(lambda: writer.given)
+        told = writer.given[0][0].events[0].body
+        assert told == Shed(contents=1, events=1, receipts=1, source="tocsin/recorder")
+        writer.settle()
+        await recorder.close()
+
+    run(main())
+
+
+def test_what_waits_for_a_store_is_told_when_it_fails() -> None:
+    async def main() -> None:
+        writer, meters = SlowWriter(), _Meters()
+        recorder = _slow(writer, meters)
+        kept = asyncio.ensure_future(recorder.record(_append(0, entries=(_ENTRY,))))
+        await until(lambda: writer.given)
+        writer.settle(StoreFull("no room"))
+        await until(lambda: recorder.state == "slow")
+        recorder.note(_append(1))
+        writer.settle(StoreFailed("a sync failed"))
+        with pytest.raises(StoreFailed):
+            await kept
+        assert ("lost", 1) in meters.said
 
     run(main())

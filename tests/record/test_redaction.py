@@ -31,7 +31,7 @@ from tocsin.events.kinds import (
     Used,
 )
 from tocsin.model import Finding
-from tocsin.record.fields import FREE, NAMES, PEOPLE, PROMPTS, fields_of_text
+from tocsin.record.fields import FREE, NAMES, PEOPLE, PROMPTS, SESSIONS, fields_of_text
 from tocsin.record.redaction import PatternFinder, Redaction, Redactor
 from tocsin.verifiers.patterns import Rule
 
@@ -60,7 +60,7 @@ def test_every_field_that_may_hold_text_is_listed() -> None:
 
 
 def test_nothing_is_listed_that_is_no_field() -> None:
-    lists = (FREE, NAMES, PEOPLE, PROMPTS)
+    lists = (FREE, NAMES, PEOPLE, SESSIONS, PROMPTS)
     assert frozenset().union(*lists) - set(fields_of_text()) == set()
     assert sum(map(len, lists)) == len(frozenset().union(*lists))
 
@@ -81,6 +81,7 @@ def test_what_is_clean_stays_as_it_is(kind: type[Any]) -> None:
     before = msgspec.to_builtins(given_event)
     after = msgspec.to_builtins(redactor().event(given_event))
     before["links"]["user"] = after["links"]["user"]
+    before["links"]["session"] = after["links"]["session"]
     for field in {"reviewer", "prompt"} & set(before["body"]):
         before["body"][field] = after["body"][field]
     assert after == before
@@ -109,6 +110,26 @@ def test_equal_values_of_a_tenant_have_equal_hashes_and_those_of_two_tenants_hav
     assert shop.text(MAIL) != bank.text(MAIL)
     assert shop.person("ann") != bank.person("ann")
     assert shop.text(MAIL) != redactor(key=b"j" * 32).text(MAIL)
+
+
+def test_a_session_becomes_a_pseudonym_once() -> None:
+    of, other = redactor(), redactor("bank")
+    links = Links(session="talk-1")
+    one = event(Feedback(verdict="up"), links=links)
+    talk = of.event(one).links.session or ""
+    assert (talk[:2], len(talk)) == ("s_", 22)
+    assert of.event(of.event(one)) == of.event(one)
+    assert of.session("talk-1") == talk != of.session("talk-2")
+    assert other.event(one).links.session != talk != other.session(talk)
+    assert of.person("talk-1")[2:] != talk[2:]
+    assert of.person(of.nobody("r_1")) == of.nobody("r_1") != of.nobody("r_2")
+
+
+@pytest.mark.parametrize("text", [f"see ev\u200b{MAIL} now", f"see {MAIL}\u200bple now"])
+def test_an_invisible_character_leaves_no_part_of_an_address(text: str) -> None:
+    for cleaned in (redactor().text(text), redactor().name(text)):
+        assert cleaned.startswith("see [sensitive_data:")
+        assert cleaned.endswith("] now")
 
 
 def test_a_person_becomes_a_pseudonym_once() -> None:

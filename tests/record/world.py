@@ -16,8 +16,9 @@ from tocsin.errors import StoreError
 from tocsin.events.envelope import Event, Links
 from tocsin.events.kinds import Body, Feedback
 from tocsin.record.http import routes
-from tocsin.record.recorder import Bounds, Recorder
+from tocsin.record.recorder import Recorder
 from tocsin.record.redaction import PatternFinder, Redaction
+from tocsin.record.surroundings import Bounds
 from tocsin.store import Append, Committed, Scope, Store, Writer
 from tocsin.store.roles import Principal
 

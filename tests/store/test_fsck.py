@@ -250,6 +250,21 @@ def test_the_command_reads_keys_from_a_file(sound: Path, keys: Keys, tmp_path: P
     assert json.loads(done.output)["signatures"] is True
 
 
+def test_the_exit_status_says_what_is_the_matter(sound: Path, tmp_path: Path) -> None:
+    other = Signer.from_seed("example.com/log", bytes([7]) * 32).public
+    done = CliRunner().invoke(command, [str(sound), "--key", other.line])
+    assert (done.exit_code, done.output.count("\n")) == (2, 1)
+    assert "this key is not of this log" in done.output
+    assert CliRunner().invoke(command, [str(sound), "--key", "nonsense"]).exit_code == 2
+    assert CliRunner().invoke(command, ["mysql://x/y"]).exit_code == 2
+    text = tmp_path / "text"
+    text.write_text("no database\n" * 1000)
+    away = "postgresql://nobody@127.0.0.1:1/none"
+    for place in (str(tmp_path / "none.db"), str(text), away):
+        done = CliRunner().invoke(command, [place])
+        assert (done.exit_code, done.output.count("\n")) == (3, 1), done.output
+
+
 def test_a_copy_is_as_sound_as_its_original(sound: Path, tmp_path: Path) -> None:
     shutil.copy(sound, tmp_path / "copy.db")
     with Store.open(str(tmp_path / "copy.db"), create=False) as store:

@@ -477,7 +477,7 @@ def test_a_server_needs_a_place(store: Store) -> None:
         assert History(store).folder.name == "record.db.history"
     else:
         with pytest.raises(InputError, match="--folder"):
-            History(store)
+            _ = History(store).folder
 
 
 @pytest.mark.parametrize(
@@ -500,3 +500,24 @@ def test_what_cannot_be_asked_is_refused(ask: Callable[[History], Any], tmp_path
 
 def test_every_kind_is_known() -> None:
     assert len(KINDS) == len(set(KINDS)) >= 23
+
+
+def test_a_store_without_history_needs_no_folder(prepared: str) -> None:
+    """A server's history has no place before its first closing."""
+    with Store.open(prepared, clock=lambda: 1e9) as store, History(store) as history:
+        event = Event(id="e1", time_us=5, source="t", body=Feedback(verdict="up"))
+        store.commit([Append(tenant="acme", events=(event,))])
+        scope = Scope("acme")
+        assert [s.seq for s in history.events(scope, id="e1")] == [1]
+        assert [s.seq for s in history.stream(scope, kind="feedback")] == [1]
+        assert [s.seq for s in history.trace(scope, "e1")] == [1]
+        assert history.segments(scope) == [] and history.taken(scope) == []
+        assert len(history.counts(scope, since_us=0, until_us=9)) == 1
+        for dry_run in (True, False):
+            assert retain(history, scope, {"feedback": 1}, dry_run=dry_run).classes[0].rows == 1
+        assert [(gone.kind, gone.n, gone.last_us) for gone in history.taken(scope)] == [
+            ("feedback", 1, 5)
+        ]
+        if store.url.get_backend_name() != "sqlite":
+            with pytest.raises(InputError, match="--folder"):
+                history.close(scope, before_us=9, uncovered=True)

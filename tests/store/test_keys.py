@@ -10,7 +10,8 @@ import pytest
 
 from tocsin.errors import InputError
 from tocsin.receipts import Signer, read_keys
-from tocsin.store import Keys
+from tocsin.store import Append, Content, Entry, Keys, Store
+from tocsin.store.work import Work
 
 NAME = "example.com/log"
 
@@ -98,6 +99,72 @@ def test_the_environment_takes_the_place_of_the_file(tmp_path: Path) -> None:
     assert not (tmp_path / "master.key").exists()
     with pytest.raises(InputError, match="TOCSIN_MASTER_KEY holds no key"):
         Keys.open(tmp_path, environment={"TOCSIN_MASTER_KEY": "x"})
+
+
+@pytest.mark.parametrize("lost", ["log.pem", "master.key", "redaction.key"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_key_that_was_lost_is_not_made_anew(tmp_path: Path, lost: str, whole: bool) -> None:
+    folder, place = tmp_path / "keys", str(tmp_path / "record.db")
+    with Store.open(place) as store:
+        made = Keys.open(folder, name=NAME, work=store.work())
+        store.use(made)
+        assert store.work() == Work(where=f"sqlite:///{place}", **dict.fromkeys(WORKS, False))
+        content = Content(
+            id="c1", subject="u_1", request="q1", what="input", text="said", why="sample",
+            expires_us=10**18,
+        )  # fmt: skip
+        entry = Entry(kind="receipt", id="r1", body=b"{}")
+        store.commit([Append(tenant="acme", entries=(entry,), contents=(content,))])
+        work = store.work()
+        assert (work.signed, work.locked, work.told) == (True, True, True)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for name in before if whole else [lost]:
+        if name == lost or name in {"log.name", "log.vkey"}:
+            (folder / name).unlink()
+    left = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(InputError, match=rf"{lost}' is missing, and the store .*record\.db"):
+        Keys.open(folder, name=NAME, work=work)
+    now = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert {name: now[name] for name in left} == left
+    assert lost not in now
+
+
+WORKS = ("signed", "locked", "told")
+
+
+def test_a_signing_key_whose_public_key_is_there_is_lost(tmp_path: Path) -> None:
+    Keys.open(tmp_path, name=NAME)
+    (tmp_path / "log.pem").unlink()
+    public = (tmp_path / "log.vkey").read_text()
+    with pytest.raises(InputError, match="put it back from a backup"):
+        Keys.open(tmp_path)
+    assert (tmp_path / "log.vkey").read_text() == public
+    assert not (tmp_path / "log.pem").exists()
+
+
+def test_a_signing_key_is_changed_by_putting_another_there(tmp_path: Path) -> None:
+    old = Keys.open(tmp_path, name=NAME).signer
+    new = Signer.generate(NAME)
+    (tmp_path / "log.pem").write_bytes(new.pem())
+    for _ in range(2):
+        assert Keys.open(tmp_path).signer.public == new.public
+        known = read_keys((tmp_path / "log.vkey").read_text())
+        assert known == (new.public, old.public)
+
+
+def test_a_store_goes_on_with_the_redaction_that_it_began_with(tmp_path: Path) -> None:
+    place = str(tmp_path / "record.db")
+    one, other = Keys.open(tmp_path / "one"), Keys.open(tmp_path / "other")
+    with Store.open(place, create=True):
+        pass
+    with Store.open(place, keys=other, create=False):
+        pass  # who only looks decides nothing
+    for _ in range(2):
+        with Store.open(place, keys=one):
+            pass
+    for create in (True, False):
+        with pytest.raises(InputError, match=r"redaction\.key is not the one .*record\.db"):
+            Store.open(place, keys=other, create=create)
 
 
 def test_without_a_master_key_there_is_none(tmp_path: Path) -> None:

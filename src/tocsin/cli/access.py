@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tocsin.cli.history import refuse_stranger
 from tocsin.cli.terminal import json_bytes, out, plain, table
 from tocsin.errors import AccessDenied, InputError
 from tocsin.limits import BREAK_GLASS_MINUTES
@@ -47,9 +48,9 @@ def tenant_options(f: F) -> F:
 
 @contextmanager
 def asking(
-    store: str, tenant: str, folder: str | None, name: str | None
+    store: str, tenant: str, folder: str | None, name: str | None, *, new: bool = False
 ) -> Iterator[tuple[Access, Principal, Keys | None, Callable[[str], str]]]:
-    """Open a store and say who asks.
+    """Open a store and say who asks, for a tenant that exists unless it may be `new`.
 
     Yields:
         What needs a role, who asks, the keys where there are any, and what makes a pseudonym.
@@ -69,6 +70,8 @@ def asking(
         access = Access(opened, redact=lambda of, text: redaction.tenant(of).text(text))
         key = os.environ.get(KEY_VARIABLE)
         if key is None:
+            if not new:
+                refuse_stranger(opened, tenant)
             by = local(tenant, name or getpass.getuser())
         else:
             by = _holder(access, key, tenant, name)
@@ -233,7 +236,7 @@ def add(
 
     Example: tocsin access key add record.db --tenant acme --role auditor --days 30
     """
-    with asking(store, tenant, folder, name) as (access, by, _, _):
+    with asking(store, tenant, folder, name, new=True) as (access, by, _, _):
         made = access.add_key(by, role, scopes=scopes, days=days, label=label)
     if as_json:
         click.echo(json_bytes({"id": made.id, "key": made.key}))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tocsin.cli.history import day, moment, opened
-from tocsin.cli.terminal import json_bytes, number, out, percent, plain, prose, table
+from tocsin.cli.history import day, moment, opened, refuse_stranger
+from tocsin.cli.terminal import json_bytes, lines, number, percent, plain, prose, table
 from tocsin.errors import InputError
 from tocsin.limits import AUDIT_WORDS_MAX
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tocsin.record.audit.drift import CheckDrift, Period
     from tocsin.record.audit.statistics import Share
     from tocsin.record.audit.threshold import CheckAlarms
+    from tocsin.store.history import Taken
 
 F = TypeVar("F", bound=Callable[..., Any])
 _HOUR_US = 3_600_000_000
@@ -57,13 +58,13 @@ def clusters(plot: str | None, *, as_json: bool, **given: Any) -> None:
 
     Example: tocsin audit clusters record.db --tenant acme --plot clusters.png
     """
-    from tocsin.record.audit.clusters import KINDS, clusters
+    from tocsin.record.audit.clusters import KINDS, NEEDED, clusters
 
-    with _events(KINDS, plot, given) as events:
-        found = clusters(events)
+    with _events(KINDS, NEEDED, plot, given) as (events, taken):
+        found = clusters(events, taken=sum(gone.n for gone in taken if gone.kind == "alarm"))
     if _shown(found, plot, as_json=as_json):
         return
-    console = out()
+    console = lines()
     console.print(
         prose(
             f"{found.alarms.count:,} of {found.alarms.n:,} responses rang "
@@ -71,6 +72,14 @@ def clusters(plot: str | None, *, as_json: bool, **given: Any) -> None:
             f"for the {found.tests:,} tests that could have found one."
         )
     )
+    if found.taken:
+        console.print(
+            prose(
+                f"{found.taken:,} alarms of this time were taken away by retention: which "
+                "responses rang is taken from their ends, and what rang is counted among the "
+                "alarms that are left."
+            )
+        )
     for dimension in found.dimensions:
         _dimension(console, dimension)
     _drawn(console, plot)
@@ -88,21 +97,24 @@ def drift(
 
     Example: tocsin audit drift record.db --tenant acme --period-hours 24
     """
-    from tocsin.record.audit.drift import KINDS, drift
+    from tocsin.record.audit.drift import KINDS, NEEDED, drift
 
     until_us = moment(reference_until, "--reference-until")
     period_us = _microseconds(period_hours, "--period-hours")
-    with _events(KINDS, plot, given) as events:
+    with _events(KINDS, NEEDED, plot, given) as (events, taken):
         found = drift(events, reference_until_us=until_us, period_us=period_us)
     if _shown(found, plot, as_json=as_json):
         return
-    console = out()
+    console = lines()
     if not found.checks:
         console.print("no scores are in the record")
     for check in found.checks:
         _check_drift(console, check)
     for change in found.changes:
         console.print(_line(f"changed {day(change.time_us)}: {change.what}"))
+    changed = sum(gone.n for gone in taken if gone.kind.endswith(".changed"))
+    if changed:
+        console.print(prose(f"{changed:,} changes of this time were taken away by retention."))
     console.print(
         prose(
             "Scores move with the traffic and the model as well as with the verifier: a drift says "
@@ -120,13 +132,13 @@ def threshold(plot: str | None, epsilon: float | None, *, as_json: bool, **given
 
     Example: tocsin audit threshold record.db --tenant acme --epsilon 0.05
     """
-    from tocsin.record.audit.threshold import KINDS, threshold
+    from tocsin.record.audit.threshold import KINDS, NEEDED, threshold
 
-    with _events(KINDS, plot, given) as events:
+    with _events(KINDS, NEEDED, plot, given) as (events, _):
         found = threshold(events, epsilon=epsilon)
     if _shown(found, plot, as_json=as_json):
         return
-    console = out()
+    console = lines()
     heads = ["check", "calibration", "alarms", "reviewed", "safe", "unsafe", "false", "90 %"]
     rows = [_check_alarms(check) for check in found.checks]
     if not rows:
@@ -150,15 +162,15 @@ def escalations(plot: str | None, within_hours: float, *, as_json: bool, **given
 
     Example: tocsin audit escalations record.db --tenant acme --within-hours 4
     """
-    from tocsin.record.audit.escalations import KINDS, escalations
+    from tocsin.record.audit.escalations import KINDS, NEEDED, escalations
 
     within_us = _microseconds(within_hours, "--within-hours")
-    with _events(KINDS, plot, given) as events:
+    with _events(KINDS, NEEDED, plot, given) as (events, _):
         until_us = moment(given["until"], "--until")
         found = escalations(events, within_us=within_us, until_us=until_us)
     if _shown(found, plot, as_json=as_json):
         return
-    console = out()
+    console = lines()
     heads = ["path", "asked", "upheld", "overruled", "unclear", "unanswered", "open", "bypassed",
              "answered", "half within", "90 % within"]  # fmt: skip
     rows = [
@@ -181,9 +193,13 @@ def escalations(plot: str | None, within_hours: float, *, as_json: bool, **given
 
 @contextmanager
 def _events(
-    kinds: tuple[str, ...], plot: str | None, given: dict[str, Any]
-) -> Iterator[Iterator[Event]]:
-    """Open the record and give what is asked about; what cannot be drawn is refused before."""
+    kinds: tuple[str, ...], needed: tuple[str, ...], plot: str | None, given: dict[str, Any]
+) -> Iterator[tuple[Iterator[Event], list[Taken]]]:
+    """Open the record and give what is asked about, and what of it was taken away.
+
+    What cannot be drawn is refused before, and so is a time of which needed events are gone.
+    """
+    from tocsin.record.audit.gaps import refuse_gaps
     from tocsin.store import Scope
 
     if plot is not None:
@@ -196,8 +212,12 @@ def _events(
         time_us = moment(given[name], f"--{name}")
         if time_us is not None:
             which[f"{name}_us"] = time_us
-    with opened(given["store"], folder=given["folder"]) as (_, history):
-        yield (stored.event for stored in history.stream(Scope(given["tenant"]), **which))
+    with opened(given["store"], folder=given["folder"]) as (store, history):
+        refuse_stranger(store, given["tenant"])
+        scope = Scope(given["tenant"])
+        taken = history.taken(scope, **which)
+        refuse_gaps(taken, needed)
+        yield (stored.event for stored in history.stream(scope, **which)), taken
 
 
 def _shown(found: Any, plot: str | None, *, as_json: bool) -> bool:
@@ -277,12 +297,13 @@ def _cell(cell: Cell) -> list[str]:
 
 
 def _check_drift(console: Console, check: CheckDrift) -> None:
-    under = ", ".join(_short(digest, 14) for digest in check.calibrations) or "no calibration"
+    under = ", ".join(_short(digest, 14) for digest in check.calibrations)
     heads = ["period", "sessions", "10 %", "middle", "90 %", "distance", "at most", "p"]
     shown = [p for p in check.periods if p.drifted][-_SHOWN:] or check.periods[-_SHOWN:]
     rows = [_period(check.reference, "reference ")] + [_period(p) for p in shown]
     by = f" by {check.verifier}" if check.verifier else ""
-    console.print(table(f"{check.check}{by} under {under}", heads, rows))
+    title = f"{check.check}{by} under {under}" if under else f"{check.check}{by}"
+    console.print(table(title, heads, rows))
     console.print(prose(f"{plain(check.check)}: {check.verdict}."))
 
 

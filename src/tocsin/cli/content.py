@@ -13,6 +13,8 @@ from tocsin.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tocsin.store.access import Erasure
+
 
 @click.group("content", short_help="List, read and erase raw content.")
 def command() -> None:
@@ -92,7 +94,7 @@ def read(
 @click.argument("store")
 @tenant_options
 @click.option("--user", help="Of this person: a name or a pseudonym.")
-@click.option("--request", metavar="ID", help="Of this request, which has no person.")
+@click.option("--request", metavar="ID", help="Of this request, whoever it is of.")
 @click.option("--all", "whole", is_flag=True, help="Of the whole tenant.")
 @click.option("--reason", required=True, help="Why; others will see it.")
 def erase(
@@ -110,25 +112,42 @@ def erase(
     """Erase raw content of one tenant of STORE for good, by destroying the keys that lock it.
 
     Events and receipts stay: they hold no content. Backups keep what they hold: without the key
-    that was destroyed it opens for nobody, unless the backup has that too.
+    that was destroyed it opens for nobody, unless the backup has that too. The key of a person
+    stays as long as it locks contents of other requests. The exit status is 1 where there was
+    nothing to erase.
 
-    Example: tocsin content erase record.db --tenant acme --keys keys --user ann --reason "asked"
+    Example: tocsin content erase r.db --tenant acme --keys keys --user ann --reason "she asked us"
     """
     if (user is not None) + (request is not None) + whole != 1:
         raise InputError("say what to erase, once: --user, --request or --all")
     with asking(store, tenant, folder, name) as (access, by, keys, person):
-        subject = request
-        if user is not None:
-            subject = _subject(user, person, known=keys is not None)
-        done = access.erase(by, subject=subject, reason=reason)
+        subject = None if user is None else _subject(user, person, known=keys is not None)
+        done = access.erase(by, subject=subject, request=request, reason=reason)
     if as_json:
         click.echo(json_bytes(done))
-    else:
-        click.echo(f"erased: {done.contents} contents under the keys of {done.subjects} subjects")
+    _tell_erased(done, user, request, as_json=as_json)
+
+
+def _tell_erased(done: Erasure, user: str | None, request: str | None, *, as_json: bool) -> None:
+    """Say what an erasure did, and fail where it found nothing or has to be done again."""
+    if not (done.subjects or done.contents):
+        whose = f"request {request!r}" if request is not None else f"user {user!r}"
+        if user is None and request is None:
+            whose = "this tenant"
+        gone = "; what was erased before is out of the log now" if done.purged else ""
+        raise InputError(f"nothing was erased: there is no raw content of {whose}{gone}")
+    if not as_json:
+        said = f"erased: {done.contents} contents, and the keys of {done.subjects} subjects"
+        click.echo(said)
+        if done.shared:
+            click.echo(
+                f"{done.shared} of them lay under a person's key that stays, since it locks more: "
+                "a backup of the store still opens them"
+            )
     if not done.purged:
         err().print(
-            "the keys are destroyed, but somebody is reading the store, so that its log still "
-            "holds older pages: run this again",
+            "it is erased, but somebody is reading the store, so that its log still holds older "
+            "pages: run this again, until it finds nothing",
             style="bold",
         )
         raise click.exceptions.Exit(1)

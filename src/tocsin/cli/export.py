@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tocsin.cli.history import refuse_stranger
 from tocsin.cli.terminal import err, json_bytes, out, plain, prose
 from tocsin.errors import InputError
 
@@ -87,6 +88,7 @@ def command(
     sends = form in _RECEIVERS
     _fit(form, url, output, receiver, sends=sends, timed=bool(since or until))
     with Store.open(store, create=False) as opened, Whole(opened) as reader:
+        refuse_stranger(opened, tenant)
         if not sends:
             from tocsin.record.export import parts
 

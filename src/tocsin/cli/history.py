@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tocsin.cli.terminal import json_bytes, out, plain, progress, prose, table
+from tocsin.cli.terminal import json_bytes, lines, plain, progress, prose, table
 from tocsin.errors import InputError
-from tocsin.limits import HISTORY_AFTER_HOURS
+from tocsin.limits import HISTORY_AFTER_HOURS, TENANTS_TOLD_MAX
 
 if TYPE_CHECKING:
     from tocsin.store import Scope, Store
@@ -40,9 +40,26 @@ def whose(store: Store, tenant: str | None) -> list[Scope]:
     """Return the tenant asked for, or all of them."""
     from tocsin.store import Scope
 
+    refuse_stranger(store, tenant)
     if tenant is not None:
         return [Scope(tenant)]
     return [Scope(head.tenant) for head in store.heads()]
+
+
+def refuse_stranger(store: Store, tenant: str | None) -> None:
+    """Refuse a tenant that the store does not know: a wrong name must not look like all quiet.
+
+    Raises:
+        click.UsageError: so that the exit status is 2.
+    """
+    known = [head.tenant for head in store.heads()]
+    if tenant is None or tenant in known:
+        return
+    some = ", ".join(known[:TENANTS_TOLD_MAX]) or "none"
+    more = len(known) - TENANTS_TOLD_MAX
+    there = f"there are {some}" if len(known) > 1 else f"there is {some}"
+    said = f"there is no tenant {tenant[:64]!r}; {there}"
+    raise click.UsageError(said + (f" and {more:,} more" if more > 0 else ""))
 
 
 def day(time_us: int) -> str:
@@ -120,7 +137,7 @@ def close(
         told = [{"tenant": name, "closed": closed} for name, closed in done]
         click.echo(json_bytes({"folder": place, "before_us": before_us, "tenants": told}))
         return
-    console = out()
+    console = lines()
     for name, closed in done:
         moved = sum(s.rows for s in closed.segments)
         said = f"{plain(name)}: {moved:,} events moved to {len(closed.segments)} files"
@@ -144,7 +161,7 @@ def listed(store: str, tenant: str | None, folder: str | None, *, as_json: bool)
     """
     with opened(store, folder=folder) as (there, history):
         found = [(scope.tenant, history.segments(scope)) for scope in whose(there, tenant)]
-        place = str(history.folder)
+        place = None if history.place is None else str(history.place)
     if as_json:
         told = [{"tenant": name, "segments": segments} for name, segments in found]
         click.echo(json_bytes({"folder": place, "tenants": told}))
@@ -155,6 +172,8 @@ def listed(store: str, tenant: str | None, folder: str | None, *, as_json: bool)
         for s in segments
     ]
     if not rows:
-        out().print("no history: every event is in the store")
+        lines().print("no history: every event is in the store")
         return
-    out().print(table(f"in {place}", ["tenant", "events", "count", "from", "until", "file"], rows))
+    lines().print(
+        table(f"in {place}", ["tenant", "events", "count", "from", "until", "file"], rows)
+    )

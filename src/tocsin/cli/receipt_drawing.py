@@ -103,6 +103,12 @@ def _facts(receipt: Receipt) -> list[list[str]]:
     who, account = receipt.who, receipt.account
     asked = f", asked for as {who.asked}" if who.asked and who.asked != who.model else ""
     characters = f"{account.scanned} checked, {account.released} shown, {account.held} withheld"
+    if channels := receipt.channels:  # in the words of their own table
+        masked = sum(one.masked for one in channels)
+        characters = (
+            f"{account.scanned} checked, {sum(one.shown for one in channels)} shown (markers "
+            f"included), {account.held + masked} withheld ({masked} of them behind markers)"
+        )
     return [
         ["tenant, route", f"{who.tenant or '-'}, {who.route or '-'}"],
         ["model", f"{who.model or '-'} by {who.upstream or '-'} ({who.api or '-'}){asked}"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from tocsin.cli.history import day, opened, whose
-from tocsin.cli.terminal import json_bytes, out, plain, prose, table
+from tocsin.cli.terminal import json_bytes, lines, plain, prose, table
 from tocsin.errors import InputError
 
 
@@ -49,7 +49,7 @@ def command(
     if as_json:
         click.echo(json_bytes(done))
         return
-    console = out()
+    console = lines()
     rows = [
         [plain(found.tenant), one.name, f"{one.days:g}", day(one.before_us), f"{one.rows:,}",
          f"{one.in_files:,}", f"{one.contents:,}"]

@@ -52,7 +52,7 @@ METRICS = "127.0.0.1:9464"
 )
 def command(config: str | None, host: str | None, port: int | None, workers: int, metrics: str,
             demo: bool, once: bool, speed: float) -> None:  # fmt: skip
-    r"""Run the gateway: requests in, models asked, answers out under guard.
+    """Run the gateway: requests in, models asked, answers out under guard.
 
     \b
     tocsin serve gateway.toml --workers 4
@@ -62,9 +62,10 @@ def command(config: str | None, host: str | None, port: int | None, workers: int
     (tocsin[demo-model]), and rings on one of them.
 
     SIGHUP reads CONFIG again, and keeps to the old one where the new one is bad. SIGTERM lets open
-    answers end; a second one does not. Where a sync of the record fails it stops by itself, with
-    status 74. One JSON line for each request goes to standard error.
-    """
+    answers end; a second one ends them at once, a third one cuts them off. Where a sync of the
+    record fails it stops by itself, with status 74. One JSON line for each request goes to
+    standard error.
+    """  # noqa: D301 - click reads the character that this escape makes
     if demo == (config is not None):
         raise click.UsageError("give either a configuration or --demo")
     where = _where(metrics)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import textwrap
 import unicodedata
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -19,6 +21,12 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_WIDTH = "COLUMNS"
+"""Variable that says how wide the terminal is, and so also how wide a file is to be."""
+
+_PIPED_WIDTH, _NAME_MIN = 10_000, 10
+"""Characters in a line of a table in a file, at most; of a name in a terminal, at least."""
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
@@ -64,6 +72,12 @@ def out() -> Console:
     return Console(highlight=False, soft_wrap=False)
 
 
+def lines() -> Console:
+    """Return the console for tables of a record: in a file or a pipe, a row stays one line."""
+    wide = None if _WIDTH in os.environ or sys.stdout.isatty() else _PIPED_WIDTH
+    return Console(highlight=False, soft_wrap=False, width=wide)
+
+
 def err() -> Console:
     """Return the console for progress and warnings."""
     return Console(stderr=True, highlight=False)
@@ -72,19 +86,24 @@ def err() -> Console:
 def prose(text: str, style: str = "", indent: int = 0) -> Text:
     """Text to be read, with no line break between a number and its percent sign."""
     kept = text.replace(" %", "\u00a0%")
-    lines = textwrap.wrap(kept, out().width - indent, break_on_hyphens=False)
-    return Text("\n".join(lines).replace("\u00a0", " "), style=style)
+    wrapped = textwrap.wrap(kept, out().width - indent, break_on_hyphens=False)
+    return Text("\n".join(wrapped).replace("\u00a0", " "), style=style)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
-    """Make a quiet table under its title: first column left, the others right."""
+    """Make a quiet table under its title: first column left, the others right.
+
+    Where there is too little room, cells go on in the next line: nothing is cut.
+    """
     made = Table(box=None, pad_edge=False)
+    longest = max((cell_len(plain(row[0])) for row in rows if row), default=0)
     for i, column in enumerate(columns):
         made.add_column(
             Text(column),
             justify="left" if i == 0 else "right",
             header_style="bold",
-            no_wrap=i == 0,
+            overflow="fold",
+            min_width=min(longest, _NAME_MIN) if i == 0 else None,
         )
     for row in rows:
         made.add_row(*[Text(plain(cell)) for cell in row])

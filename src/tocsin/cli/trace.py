@@ -10,14 +10,15 @@ import msgspec
 from rich.text import Text
 from rich.tree import Tree
 
-from tocsin.cli.history import opened
-from tocsin.cli.terminal import json_bytes, out, plain
+from tocsin.cli.history import opened, refuse_stranger
+from tocsin.cli.terminal import json_bytes, lines, plain
 from tocsin.errors import InputError
-from tocsin.limits import TRACE_VALUE_CHARS_MAX
+from tocsin.limits import TRACE_AROUND_US, TRACE_VALUE_CHARS_MAX
 
 if TYPE_CHECKING:
     from tocsin.events.chain import Link
-    from tocsin.store import Stored
+    from tocsin.store import Scope, Stored
+    from tocsin.store.history import History, Taken
 
 
 @click.command("trace", short_help="Show what happened to one request, in order.")
@@ -25,8 +26,17 @@ if TYPE_CHECKING:
 @click.argument("id")
 @click.option("--tenant", required=True, help="Whose record.")
 @click.option("--folder", metavar="FOLDER", help="Where the history is, if the store cannot know.")
+@click.option("--keys", metavar="FOLDER", help="Keys of the store: find a session by your own id.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(store: str, id: str, tenant: str, folder: str | None, *, as_json: bool) -> None:  # noqa: A002 - the word for it
+def command(
+    store: str,
+    id: str,  # noqa: A002 - the word for it
+    tenant: str,
+    folder: str | None,
+    keys: str | None,
+    *,
+    as_json: bool,
+) -> None:
     """Show everything that STORE knows of ID: a request, a response or its receipt, a session or an
     event.
 
@@ -39,8 +49,12 @@ def command(store: str, id: str, tenant: str, folder: str | None, *, as_json: bo
     from tocsin.events.moments import rfc3339
     from tocsin.store import Scope
 
-    with opened(store, folder=folder) as (_, history):
+    with opened(store, folder=folder) as (there, history):
+        refuse_stranger(there, tenant)
         found = history.trace(Scope(tenant), id)
+        if not found and keys is not None:
+            found = history.trace(Scope(tenant), _session(keys, tenant, id))
+        taken = _taken(history, Scope(tenant), found)
     if not found:
         raise InputError(f"nothing is known of {id[:64]!r} in the record of {tenant!r}")
     branches = chain([stored.event for stored in found])
@@ -61,22 +75,53 @@ def command(store: str, id: str, tenant: str, folder: str | None, *, as_json: bo
             }
             for branch in branches
         ]
-        click.echo(json_bytes({"tenant": tenant, "id": id, "calls": told}))
+        click.echo(json_bytes({"tenant": tenant, "id": id, "branches": told, "taken": taken}))
         return
     tree = Tree(Text(plain(id), style="bold"), guide_style="dim")
     for branch in branches:
         names = [f"call {branch.call}"] if branch.call else []
         names += [f"request {branch.request}"] if branch.request else []
         stem = tree.add(Text(plain(", ".join(names) or "belongs to no request")))
-        _grow(stem, branch.links, found)
-    out().print(tree)
+        _grow(stem, branch.links, found, some=any(gone.kind == "alarm" for gone in taken))
+    if taken:
+        told_of = ", ".join(f"{gone.n:,} {gone.kind}" for gone in taken)
+        said = f"taken away by retention at that time, of this or of other requests: {told_of}"
+        tree.add(Text(said, style="dim"))
+    lines().print(tree)
 
 
-def _grow(stem: Tree, links: Sequence[Link], found: Sequence[Stored]) -> None:
-    """Add the events of one call, by stage."""
+def _session(keys: str, tenant: str, name: str) -> str:
+    """Return the pseudonym under which a session of this id is stored."""
+    from tocsin.record.redaction import Redaction
+    from tocsin.store import Keys
+
+    secret = Keys.open(keys, create=False).redaction
+    if secret is None:
+        raise InputError(f"there is no redaction.key in {keys!r}")
+    return Redaction(None, secret).tenant(tenant).session(name)
+
+
+def _taken(history: History, scope: Scope, found: Sequence[Stored]) -> list[Taken]:
+    """Count what retention took away around these events: to whom it belonged is gone with it."""
+    if not found:
+        return []
+    times = [stored.event.time_us for stored in found]
+    since_us, until_us = min(times) - TRACE_AROUND_US, max(times) + TRACE_AROUND_US
+    return history.taken(scope, since_us=since_us, until_us=until_us)
+
+
+def _grow(stem: Tree, links: Sequence[Link], found: Sequence[Stored], *, some: bool) -> None:
+    """Add the events of one call, by stage, and alarms that were taken away if there are some."""
+    from tocsin.events.kinds import StreamEnded
+
+    told = sum(link.event.body.alarms for link in links if isinstance(link.event.body, StreamEnded))
+    gone = told - sum(link.event.kind == "alarm" for link in links) if some else 0
     stage, bough = "", stem
     begins = min((link.event.time_us for link in links), default=0)
     for link in links:
+        if gone > 0 and link.stage in {"action", "after"}:
+            stem.add(Text(f"alarm: {gone:,} taken away by retention", style="bold red"))
+            gone = 0
         if link.stage != stage:
             stage = link.stage
             bough = stem.add(Text(stage, style="italic"))

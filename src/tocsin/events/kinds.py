@@ -431,11 +431,13 @@ class Shed(_Body, frozen=True, kw_only=True, tag="record.shed"):
 
     Args:
         contents, events: how many.
+        receipts: how many, of which the log of the process has the whole.
         source: by whom.
     """
 
     contents: int = 0
     events: int = 0
+    receipts: int = 0
     source: str = ""
 
 

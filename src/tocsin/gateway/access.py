@@ -22,6 +22,8 @@ class Access:
         outcome: how it ended, a word from a closed list; empty where only the status says it.
         chars: characters released to the client.
         receipt: id of the response, as the header carries it.
+        path: of the record's own routes, without the ids in it.
+        request: what the client calls it (``x-request-id``), where that is an identifier.
     """
 
     tenant: str = ""
@@ -30,6 +32,8 @@ class Access:
     outcome: str = ""
     chars: int = 0
     receipt: str = ""
+    path: str = ""
+    request: str = ""
 
 
 ACCESS: web.RequestKey[Access] = web.RequestKey("tocsin.access", Access)

@@ -118,7 +118,7 @@ class Attempt:
                 ended = await (self._stream() if self._job.asked.stream else self._whole())
             outcome = outcome_of(self._guarded) if ended is None else ended.outcome
         except (asyncio.CancelledError, ConnectionError):
-            outcome = "client_gone"
+            outcome = plane.left
             raise
         finally:
             self._settle(outcome)
@@ -146,6 +146,9 @@ class Attempt:
         first_ms = None
         if outlet is not None and outlet.opened_s is not None:
             first_ms = (outlet.opened_s - self._job.began_s) * 1_000
+        elif outlet is not None and outcome != "client_gone" and guarded.account().released:
+            # What was cleared goes out with the end, as soon as this is told.
+            first_ms = (asyncio.get_running_loop().time() - self._job.began_s) * 1_000
         self._recording = settle(
             self._job,
             guarded,
@@ -155,7 +158,11 @@ class Attempt:
                 outcome=outcome,
                 upstream=self._upstream.name,
                 model=self._model,
-                conversation=None if conversation is None else conversation.hashed,
+                conversation=(
+                    None
+                    if conversation is None
+                    else self._job.plane.books.session(*conversation.key)
+                ),
                 is_fallback=self._is_second,
                 first_ms=first_ms,
                 collected=self._collected,

@@ -12,6 +12,7 @@ import msgspec
 
 from tocsin.errors import StoreBusy, StoreFailed, TocsinError
 from tocsin.events.envelope import Event
+from tocsin.gateway.conversations import hashed
 from tocsin.gateway.log import Log, place
 from tocsin.gateway.meters import Meters
 from tocsin.guarding.receipt import Receipt
@@ -77,6 +78,9 @@ class Keeper(Protocol):
     def prompt(self, tenant: str, asked: str) -> str:
         """Give the fingerprint of what was asked, under the tenant's key."""
 
+    def session(self, tenant: str, name: str) -> str:
+        """Give the pseudonym of a conversation, under the tenant's key."""
+
     def tick(self) -> None:
         """Count what cannot be counted where it happens; called several times a second."""
 
@@ -134,6 +138,14 @@ class Books:
         """Give the fingerprint of what was asked; None where that is nothing, or nobody records."""
         return None if self.keeper is None or not asked else self.keeper.prompt(tenant, asked)
 
+    def session(self, tenant: str, route: str, name: str) -> str:
+        """Say which conversation it is: as events do where there is a record, else by a plain hash
+        of tenant, route and name, which is no secret to who can guess them.
+        """  # noqa: D205 - two lines for one sentence
+        if self.keeper is None:
+            return hashed(tenant, route, name)
+        return self.keeper.session(tenant, name)
+
     def tick(self) -> None:
         """Have the record counted."""
         if self.keeper is not None:
@@ -181,9 +193,12 @@ class Books:
         return task.result()
 
     async def _keep(self, keeper: Keeper, told: Told) -> bool:
-        """Have it recorded; never raises."""
+        """Have it recorded; raises nothing but that it is cut off by the end of the process."""
         try:
             await keeper.keep(told)
+        except asyncio.CancelledError:
+            self._lost(told, StoreBusy("the process ended before it was known to be on disk"))
+            raise
         except Exception as e:  # noqa: BLE001 - whatever fails there, it is not recorded
             self._lost(told, e)
             return False
@@ -204,11 +219,16 @@ class Books:
     async def close(self, wait_s: float = CLOSE_S) -> None:
         """Record what waits, but not for ever; the record is closed too."""
         if self._waiting:
-            await asyncio.wait(self._waiting, timeout=wait_s)
+            refused = self.failure is not None
+            await asyncio.wait(
+                self._waiting, timeout=min(wait_s, RECORD_WAIT_MS / 1_000) if refused else wait_s
+            )
         if self.keeper is not None:
             await self.keeper.close()
-        for task in list(self._waiting):
-            task.cancel()
+        if left := list(self._waiting):
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left)
 
 
 def _summary(receipt: Receipt) -> dict[str, object]:

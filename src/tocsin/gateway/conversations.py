@@ -60,14 +60,13 @@ class Conversation:
     seen_s: float = 0.0
     keeps: object = None
 
-    @property
-    def hashed(self) -> str:
-        """What receipts show: the same for the same conversation, without its id."""
-        return hashed(*self.key)
-
 
 def hashed(tenant: str, route: str, name: str) -> str:
-    """Hash the id of a conversation, which is its client's own and is stored nowhere."""
+    """Hash the id of a conversation, for a receipt where there is no record.
+
+    No key is in it: who guesses tenant, route and id can test the guess. With a record, a keyed
+    pseudonym takes its place, see `tocsin.gateway.books.Books.session`.
+    """
     key = f"{tenant}\0{route}\0{name}"
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 

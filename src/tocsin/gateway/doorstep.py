@@ -21,6 +21,7 @@ from tocsin.gateway.strict import Flaw, flaw
 from tocsin.gateway.upstream import PATHS
 from tocsin.stream.codecs import CODECS
 from tocsin.stream.events import Api
+from tocsin.stream.shapes import identifier
 
 Shed = Literal["draining", "streams_max", "lag"]
 """Why a request is not taken: the process is about to end, has enough of them, or is too slow."""
@@ -30,6 +31,7 @@ APIS: Mapping[str, Api] = {
 }
 """The paths that are answered with a stream."""
 
+_REQUEST = "x-request-id"
 _STATUS: Mapping[Flaw, int] = {"expect": 417, "version": 505, "body_of_1_0": 505, "method": 405}
 
 
@@ -70,7 +72,8 @@ class Doorstep:
             return self._refuse(wrong)
         if (answer := health(request, self._ready)) is not None:
             return answer
-        access = request[ACCESS] = Access(api=APIS.get(request.path, ""))
+        named = identifier(request.headers.get(_REQUEST))
+        access = request[ACCESS] = Access(api=APIS.get(request.path, ""), request=named)
         start_s = time.monotonic()
         status: int | None = None
         try:
@@ -136,6 +139,8 @@ class Doorstep:
             ms=round(took_ms, 1),
             chars=access.chars,
             receipt=access.receipt,
+            path=access.path,
+            request=access.request,
         )
 
 

@@ -17,6 +17,7 @@ class Draining:
     Attributes:
         begun: no more requests are taken.
         over: the time of open responses is over.
+        cut: what did not end by then is cut off.
 
     Example:
         >>> draining, heard = Draining(), []
@@ -30,6 +31,7 @@ class Draining:
     def __init__(self) -> None:
         self.begun = False
         self.over = False
+        self.cut = False
         self._open: dict[int, Callable[[], None]] = {}
         self._count = 0
 

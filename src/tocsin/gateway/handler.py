@@ -59,7 +59,7 @@ async def handle(plane: Plane, api: Api, request: web.Request) -> web.StreamResp
     try:
         response, outcome = await _answer(plane, api, request, access, began_s)
     except (asyncio.CancelledError, ConnectionError):
-        outcome = "client_gone"
+        outcome = plane.left
         raise
     except Exception as e:
         plane.log.say("fault", **place(e))
@@ -139,7 +139,7 @@ async def _respond(job: Job) -> Ended:
         ended = await _responded(job)
         outcome = ended.outcome
     except (asyncio.CancelledError, ConnectionError):
-        outcome = "client_gone"
+        outcome = job.plane.left
         raise
     finally:
         job.story.close(outcome)

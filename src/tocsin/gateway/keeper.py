@@ -24,8 +24,9 @@ from tocsin.limits import (
     RECORD_CLOSE_MS_MAX,
     RECORD_SLOW_MS,
 )
-from tocsin.record.recorder import Bounds, Recorder
+from tocsin.record.recorder import Recorder
 from tocsin.record.redaction import PatternFinder, Redaction, Redactor
+from tocsin.record.surroundings import Bounds
 from tocsin.store import Append, Content, Entry, Keys, Scope, Store, Writer
 from tocsin.store.access import Access
 from tocsin.store.vault import expire, purge
@@ -49,13 +50,25 @@ async def open_keeper(site: Site, meters: Meters) -> RecordKeeper:
 
 
 def _opened(plan: RecordPlan, names: Iterable[str], meters: Meters) -> RecordKeeper:
-    keys = Keys.open(plan.keys, name=plan.log, environment=os.environ)
+    store = Store.open(plan.store)
+    try:
+        # A key that went missing is not made anew beside what it signed, locked or masked.
+        keys = Keys.open(plan.keys, name=plan.log, environment=os.environ, work=store.work())
+        store.use(keys)
+        return _keeper(plan, names, store, keys, meters)
+    except BaseException:
+        store.close()
+        raise
+
+
+def _keeper(
+    plan: RecordPlan, names: Iterable[str], store: Store, keys: Keys, meters: Meters
+) -> RecordKeeper:
     secret = keys.redaction
     if secret is None:
         raise InputError(f"there is no key of the redaction in {str(plan.keys)!r}")
     redaction = Redaction(PatternFinder(plan.redaction), secret, names)
     salting = hmac.digest(secret, b"tocsin.salts/1", "sha256")
-    store = Store.open(plan.store, keys=keys)
     return RecordKeeper(store, redaction, salting, plan.period_s, meters)
 
 
@@ -129,6 +142,10 @@ class RecordKeeper:
         """Give the fingerprint of what was asked, under the tenant's key."""
         return self._redaction.tenant(tenant).prompt(asked)
 
+    def session(self, tenant: str, name: str) -> str:
+        """Give the pseudonym of a conversation, under the tenant's key."""
+        return self._redaction.tenant(tenant).session(name)
+
     def tick(self) -> None:
         """Count what the redaction did since the last time."""
         of, (masked, failed) = self._redaction, self._counted
@@ -181,7 +198,6 @@ class RecordKeeper:
         # Made by us, for this once: there is nothing in them to search for.
         ours = {event.id for event in told.events}
         ours.update(event.links.call or "" for event in told.events)
-        ours.update(event.links.session or "" for event in told.events)
         self._redaction.remember(ours)
         redactor = self._redaction.tenant(told.tenant)
         entries: tuple[Entry, ...] = ()
@@ -213,11 +229,11 @@ class RecordKeeper:
 
 
 def _content(one: RawContent, redactor: Redactor) -> Content:
-    request = redactor.name(one.request)
     return Content(
         id=one.id,
-        subject=redactor.person(one.user) if one.user else request,
-        request=request,
+        # Clients choose the ids of requests: two of them with one id would share a key.
+        subject=redactor.person(one.user) if one.user else redactor.nobody(one.call),
+        request=redactor.name(one.request),
         what=one.what,
         text=one.text,
         why=one.why,

@@ -42,7 +42,7 @@ class Log:
 
     def __init__(self, sink: IO[bytes] | None = None, now: Callable[[], str] | None = None) -> None:
         self._sink = sys.stderr.buffer if sink is None else sink
-        self._now = _utc if now is None else now
+        self._now = utc if now is None else now
         self._lines: deque[bytes] = deque()
         self._come = threading.Condition()
         self._closed = False
@@ -110,5 +110,6 @@ def place(error: BaseException | None) -> dict[str, str]:
     }
 
 
-def _utc() -> str:
+def utc() -> str:
+    """Give the time of a line: now, in UTC."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -18,6 +18,7 @@ from tocsin.gateway.books import Books
 from tocsin.gateway.conversations import Conversations
 from tocsin.gateway.errors import Refuse
 from tocsin.gateway.in_force import InForce
+from tocsin.gateway.meters import Outcome
 from tocsin.gateway.site import Tenant
 from tocsin.gateway.story import draining, limited
 from tocsin.gateway.surroundings import Surroundings
@@ -107,6 +108,11 @@ class Plane:
         self._tell_turned_away(math.inf)
         self._tell_draining()
         await self.books.close()
+
+    @property
+    def left(self) -> Outcome:
+        """As what a request is counted whose connection was lost: whoever closed it."""
+        return "failed" if self.draining.cut else "client_gone"
 
     def _tell_draining(self) -> None:
         """Tell every tenant that asked for anything that the process takes no more."""

@@ -24,6 +24,7 @@ WHO: web.RequestKey[Principal] = web.RequestKey("tocsin.principal", Principal)
 """Where a request carries whose it is."""
 
 _HASH_CHARS = 12
+_SERVER = {"server": "tocsin"}
 _SCOPES: tuple[Action, ...] = ("record.write", "record.read")
 """What a tenant's own key is for, beside asking models."""
 
@@ -54,6 +55,8 @@ def _answers(plane: Plane, method: str, path: str) -> _Answer:
         keeper = plane.books.keeper
         if not isinstance(keeper, RecordKeeper):
             raise web.HTTPNotFound
+        if (access := request.get(ACCESS)) is not None:
+            access.path = path
         if not made:
             for one in routes(keeper.recorder, _who, keeper.store):
                 made[one.method, one.path] = one.handler
@@ -62,12 +65,14 @@ def _answers(plane: Plane, method: str, path: str) -> _Answer:
             try:
                 who = await asyncio.to_thread(keeper.access.principal, key)
             except StoreError:
-                return web.Response(status=503, headers={"retry-after": "1"})
+                return web.Response(status=503, headers={"retry-after": "1", **_SERVER})
         if who is not None:
             request[WHO] = who
-            if (access := request.get(ACCESS)) is not None:
+            if access is not None:
                 access.tenant = who.tenant
-        return await made[method, path](request)
+        response = await made[method, path](request)
+        response.headers.update(_SERVER)
+        return response
 
     return answer
 

@@ -2,8 +2,9 @@
 
 A process listens once everything is ready. The first order to stop (SIGTERM, SIGINT) closes the
 doors: nothing is accepted, `/readyz` says no, open responses go on until `drain_ms`, then they are
-told to end, and the process goes. The second order ends it at once. SIGHUP reloads. Where a sync of
-the record fails, the process stops as if it had been ordered to, with a status of its own.
+told to end, and the process goes. A second order tells them to end at once, validly all the same; a
+third one cuts them off. SIGHUP reloads. Where a sync of the record fails, the process stops as if
+it had been ordered to, with a status of its own.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def serve(load: Callable[[], Site], make_app: MakeApp, door: Door) -> int:
         door: how the process is reached.
 
     Returns:
-        Exit status: 0 where all open responses ended, 1 where a second order cut them off,
+        Exit status: 0 where all open responses ended, 1 where some had to be cut off,
         `RECORD_FAILED` where a sync of the record failed.
 
     Raises:
@@ -94,7 +95,8 @@ class _Process:
         self._reloading = Reloading(load, self._live, self._meters, self._log)
         self._lag = Lag(LAG_TICK_MS / 1_000)
         self._stop = asyncio.Event()
-        self._stop_now = asyncio.Event()
+        self._end_now = asyncio.Event()
+        self._cut_now = asyncio.Event()
         self._dropped = 0
         self._lost = False  # a sync of the record failed
         around.standing.leave = self._leave
@@ -170,10 +172,11 @@ class _Process:
         self._tell()
         server.close()
         self._log.say("draining", under_way=self._connections.busy, drain_ms=drain_ms)
-        if not await self._empty(drain_ms):
+        if not await self._empty(drain_ms, self._end_now):
             self._draining.end()
-            await self._empty(ENDING_MS_MAX)
+            await self._empty(ENDING_MS_MAX, self._cut_now)
         left = self._connections.busy
+        self._draining.cut = True
         self._connections.cut()
         await self._connections.shutdown(ENDING_MS_MAX / 1_000)
         self._log.say("stopped", cut_off=left)
@@ -181,7 +184,7 @@ class _Process:
             return RECORD_FAILED
         return 1 if left else 0
 
-    async def _empty(self, wait_ms: float) -> bool:
+    async def _empty(self, wait_ms: float, hurry: asyncio.Event) -> bool:
         """Wait until no request is under way; false where the time ends first, or all patience."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + wait_ms / 1_000
@@ -190,10 +193,10 @@ class _Process:
             if not self._connections.busy:
                 return True
             left_s = until_s - loop.time()
-            if left_s <= 0 or self._stop_now.is_set():
+            if left_s <= 0 or hurry.is_set():
                 return False
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop_now.wait(), min(left_s, LAG_TICK_MS / 1_000))
+                await asyncio.wait_for(hurry.wait(), min(left_s, LAG_TICK_MS / 1_000))
 
     # ------------------------------------------------------------------------------------ its state
 
@@ -266,9 +269,10 @@ class _Process:
                 loop.remove_signal_handler(number)
 
     def _order(self) -> None:
-        if self._stop.is_set():
-            self._draining.end()
-            self._stop_now.set()
+        if self._end_now.is_set():
+            self._cut_now.set()
+        elif self._stop.is_set():
+            self._end_now.set()
         self._stop.set()
 
     def _leave(self) -> None:

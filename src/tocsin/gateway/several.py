@@ -17,6 +17,7 @@ import msgspec
 from tocsin.errors import TocsinError
 from tocsin.gateway.door import Door
 from tocsin.gateway.listening import address, reserved
+from tocsin.gateway.log import utc
 from tocsin.gateway.workers import Supervisor
 from tocsin.limits import ENDING_MS_MAX, WORKER_STOP_MS_MAX
 
@@ -96,5 +97,6 @@ def _forget(folder: Path, pid: int) -> None:
 
 def _say(event: str, **fields: object) -> None:
     with contextlib.suppress(OSError):  # a pipe without a reader
-        sys.stderr.buffer.write(msgspec.json.encode({"event": event, **fields}) + b"\n")
+        line = {"time": utc(), "event": event, **fields}
+        sys.stderr.buffer.write(msgspec.json.encode(line) + b"\n")
         sys.stderr.buffer.flush()

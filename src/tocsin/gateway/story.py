@@ -13,7 +13,6 @@ import msgspec
 from tocsin.events.envelope import UNKNOWN, Event, Links, Segment
 from tocsin.events.kinds import Body, ControlChanged, Limited, StreamEnded, StreamOpened
 from tocsin.gateway.books import Books, RawContent, Told
-from tocsin.gateway.conversations import hashed
 from tocsin.gateway.headers import CONVERSATION
 from tocsin.gateway.meters import Outcome
 from tocsin.gateway.site import Route
@@ -215,7 +214,7 @@ def story_of(
     conversation = identifier(headers.get(CONVERSATION) or asked.conversation)
     links = Links(
         user=user_of(asked, headers),
-        session=hashed(tenant, route.name, conversation) if conversation else None,
+        session=conversation or None,  # a pseudonym before it is stored, like the user
         request=identifier(headers.get(REQUEST)) or name,
     )
     segment = segment_of(route.name, route.guard, asked, headers)

@@ -35,8 +35,8 @@ plain path, so one meant for a proxy. host: missing, repeated or no host. length
 both_framings: two readers may see different ends of the body. lookalike: such a field written with
 underscores, which some servers take for the real one. body_of_get: many servers leave it unread,
 and take it for the next request. body_of_1_0: such a connection may end anywhere, and the end of
-an answer could not be told from a cut. expect: a second kind of answer before the answer. upgrade:
-another protocol."""
+an answer could not be told from a cut. expect: any but ``100-continue`` before the body of a POST.
+upgrade: another protocol."""
 
 METHODS = frozenset({"GET", "HEAD", "POST"})
 
@@ -72,14 +72,26 @@ def _fields(message: RawRequestMessage) -> Flaw | None:
         lower = name.lower()
         if lower in seen and lower in _ONCE:
             return _ONCE[lower]
+        if lower in seen and lower == b"expect":
+            return "expect"
         if b"_" in lower and lower.replace(b"_", b"-") in _ONCE:
             return "lookalike"
         seen[lower] = value
-    if b"expect" in seen:
+    if b"expect" in seen and not _continues(message, seen):
         return "expect"
     if b"upgrade" in seen or message.upgrade:
         return "upgrade"
     return _host(message, seen) or _framing(seen) or _body(message, seen)
+
+
+def _continues(message: RawRequestMessage, seen: Mapping[bytes, bytes]) -> bool:
+    """Whether a client waits for a word of ours before it sends a body, as curl does."""
+    return (
+        message.method == "POST"
+        and message.version == HttpVersion11
+        and (b"content-length" in seen or b"transfer-encoding" in seen)
+        and seen[b"expect"].lower() == b"100-continue"
+    )
 
 
 def _host(message: RawRequestMessage, seen: Mapping[bytes, bytes]) -> Flaw | None:

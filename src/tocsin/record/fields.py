@@ -1,4 +1,4 @@
-"""What each field of an event holds: a closed word, a name, free text, a person, or a prompt.
+"""What each field of an event holds: a closed word, a name, free text, who it was, a prompt.
 
 One table, against which the structs are checked: a field that somebody adds is treated as free text
 until it is listed here, and a test fails.
@@ -18,9 +18,9 @@ from tocsin.events.envelope import Event, Links, Segment
 from tocsin.events.kinds import Body
 from tocsin.limits import REDACTED_ITEMS_MAX
 
-Sort = Literal["closed", "name", "free", "person", "prompt"]
+Sort = Literal["closed", "name", "free", "person", "session", "prompt"]
 """What a field holds: nothing that a person could write into it, an identifier, free text, who
-somebody is, or which words a model was asked."""
+somebody is, which conversation it is, or which words a model was asked."""
 
 FREE: Final = frozenset(
     {
@@ -41,6 +41,9 @@ FREE: Final = frozenset(
 PEOPLE: Final = frozenset({"links.user", "review.outcome.reviewer"})
 """Fields that say who somebody is; they hold pseudonyms, and nothing else ever."""
 
+SESSIONS: Final = frozenset({"links.session"})
+"""Fields that say which conversation it is; they hold pseudonyms, and nothing else ever."""
+
 PROMPTS: Final = frozenset({"stream.opened.prompt"})
 """Fields that say which words a model was asked; they hold fingerprints, and nothing else ever."""
 
@@ -49,7 +52,6 @@ NAMES: Final = frozenset(
         "id",
         "source",
         "schema",
-        "links.session",
         "links.request",
         "links.call",
         "links.retrieval",
@@ -187,6 +189,8 @@ def sort_of(path: str) -> Sort | None:
         return "free"
     if path in PEOPLE:
         return "person"
+    if path in SESSIONS:
+        return "session"
     if path in PROMPTS:
         return "prompt"
     return "name" if path in NAMES else None

@@ -13,7 +13,15 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from aiohttp import web
 
-from tocsin.errors import InputError, MissingExtra, StoreBusy, StoreError, StoreFull, TocsinError
+from tocsin.errors import (
+    InputError,
+    MissingExtra,
+    StoreAway,
+    StoreBusy,
+    StoreError,
+    StoreFull,
+    TocsinError,
+)
 from tocsin.events.chain import chain
 from tocsin.events.cloudevents import BATCH, SINGLE
 from tocsin.events.envelope import Event
@@ -29,6 +37,7 @@ from tocsin.limits import (
     EVENTS_READ_AT_ONCE,
     EVENTS_UNDER_WAY_ALL_MAX,
     EVENTS_UNDER_WAY_MAX,
+    LIMIT_TOLD_S,
     RECORD_READS_MAX,
     RECORD_RETRY_AFTER_S,
 )
@@ -146,6 +155,7 @@ class _Doors:
         self._whole = whole
         self._clock_us = clock_us
         self._under_way: Counter[str] = Counter()
+        self._missed_s: dict[str, float] = {}  # when tenants were told of ids that are not there
         self._decodes = asyncio.Semaphore(EVENTS_READ_AT_ONCE)
         self._reads = asyncio.Semaphore(RECORD_READS_MAX)
 
@@ -241,6 +251,9 @@ class _Doors:
         try:
             permitted = [_permitted(who, event) for event in batch]
             return await ingest(self._recorder, who.tenant, permitted, ids)
+        except StoreAway:
+            late = "no commit in time; it may still come: send the same again, that is safe"
+            raise _Refused(503, late, retry=True) from None
         except (StoreBusy, StoreFull):
             raise _Refused(503, "the record takes nothing now; try again", retry=True) from None
         except StoreError:
@@ -253,6 +266,7 @@ class _Doors:
         who, wanted = self._asked(request, "receipts")
         found = await self._read(self._store.receipt, Scope(who.tenant), wanted)
         if found is None:
+            self._missed(who, f"receipts/{wanted}")
             raise _Refused(404, "there is no such receipt")
         proof = await self._read(self._store.proof, Scope(who.tenant), wanted)
         self._accessed(who, "record.read", f"receipts/{wanted}", allowed=True)
@@ -266,6 +280,7 @@ class _Doors:
         who, wanted = self._asked(request, "traces")
         body = await self._read(self._chain, Scope(who.tenant), wanted)
         if body is None:
+            self._missed(who, f"traces/{wanted}")
             raise _Refused(404, "nothing is linked with this id")
         self._accessed(who, "record.read", f"traces/{wanted}", allowed=True)
         return web.Response(body=body, content_type=_JSON, headers=_PRIVATE)
@@ -300,6 +315,15 @@ class _Doors:
             self._accessed(who, action, target, allowed=False)
             raise _Refused(403, f"this key may not {ACTIONS[action]}")
         return who
+
+    def _missed(self, who: Principal, target: str) -> None:
+        """Tell that an id was asked for that is not this tenant's; not of each one in a flood."""
+        now_s = time.monotonic()
+        told = {of: s for of, s in self._missed_s.items() if now_s - s < LIMIT_TOLD_S}
+        if who.tenant not in told:
+            told[who.tenant] = now_s
+            self._accessed(who, "record.read", target, allowed=False)
+        self._missed_s = told
 
     def _accessed(self, who: Principal, action: Action, target: str, *, allowed: bool) -> None:
         body = Accessed(by=who.id, role=who.role, action=action, target=target, allowed=allowed)

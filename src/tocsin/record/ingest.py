@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
 
-from tocsin.errors import AppendRefused
+from tocsin.errors import AppendRefused, StoreAway
 from tocsin.events.cloudevents import from_cloudevent
 from tocsin.events.envelope import Event
 from tocsin.events.reading import Flaw, flaw_from_outside, read_event
-from tocsin.limits import EVENT_BYTES_MAX, EVENTS_BATCH_MAX
-from tocsin.record.recorder import Recorder
-from tocsin.store.append import Append
+from tocsin.limits import EVENT_BYTES_MAX, EVENTS_BATCH_MAX, EVENTS_COMMIT_MS_MAX
+from tocsin.record.recorder import Recorder, Redacted
+from tocsin.store.append import Append, Committed
 
 Verdict = Literal["accepted", "duplicate", "rejected"]
 """accepted: durable. duplicate: an event with this id was there already, and stays as it is.
@@ -141,6 +142,7 @@ async def ingest(
         ids: of each, as sent.
 
     Raises:
+        StoreAway: the commit takes too long; it may still be committed later.
         StoreBusy, StoreFull, StoreFailed: nothing of it was taken; see `Recorder.record`.
     """
     outcomes: dict[int, Outcome] = {}
@@ -163,7 +165,7 @@ async def ingest(
         outcomes[index] = _rejected(index, ids[index], "it could not be redacted")
     kept = list(itertools.compress(places, (n not in dropped for n in range(len(places)))))
     try:
-        committed = await recorder.commit(redacted)
+        committed = await _committed(recorder, redacted)
     except AppendRefused as refused:
         return [outcomes.get(i) or _rejected(i, ids[i], str(refused)) for i in range(len(batch))]
     known, other = set(committed.duplicates), set(committed.differing)
@@ -175,6 +177,17 @@ async def ingest(
             made = Outcome(index=index, verdict="accepted", id=ids[index])
         outcomes[index] = made
     return [outcomes[index] for index in range(len(batch))]
+
+
+async def _committed(recorder: Recorder, redacted: Redacted) -> Committed:
+    """Commit, but do not let a sender wait for a store that somebody holds."""
+    try:
+        async with asyncio.timeout(EVENTS_COMMIT_MS_MAX / 1_000):
+            return await recorder.commit(redacted)
+    except TimeoutError:
+        raise StoreAway(
+            f"no commit in {EVENTS_COMMIT_MS_MAX} ms; give the same ids again, that is safe"
+        ) from None
 
 
 def sent_id(raw: Any) -> str | None:

@@ -20,6 +20,7 @@ from tocsin.evaluation.canvas import (
     Format,
     add_axes,
     drawing,
+    library,
     picture,
     shown,
     write,
@@ -146,4 +147,6 @@ def _panel(
     finite = [v if math.isfinite(v) else math.nan for v in values]
     axes.plot(steps, finite, color="#0072B2", linewidth=1.0, marker=marker, markersize=4)
     axes.set_xlim(steps[0] - 0.5, steps[-1] + 0.5)
+    ticks = library("matplotlib.ticker")
+    axes.xaxis.set_major_locator(ticks.MaxNLocator(8, integer=True, min_n_ticks=1))
     axes.set_ylabel(label)

@@ -1,13 +1,17 @@
 """The recorder of one process: redacts, bounds what waits, sheds content first and counts that.
 
 Two ways in: `Recorder.record` is answered after the commit, `Recorder.note` is not waited for.
-Redaction stands here, before anything durable, whichever way an event came. Receipts are never
-shed: where there is no room, the caller learns that they were not taken.
+Redaction stands here, before anything durable, whichever way an event came. Receipts and both ends
+of streams stay while the store is full, busy or away, and are given again under the same ids, for
+as long as there is room for them. Where there is none, the caller of a receipt learns that it was
+not taken, and all that was dropped is counted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import heapq
 import itertools
 import secrets
 import time
@@ -15,103 +19,21 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, Protocol
 
 import msgspec
 
 from tocsin.errors import AppendRefused, StoreBusy, StoreError, StoreFailed, StoreFull
 from tocsin.events.envelope import Event
-from tocsin.events.kinds import Shed
+from tocsin.events.kinds import Shed, StreamEnded, StreamOpened
 from tocsin.limits import (
-    RECORD_CLOSE_MS_MAX,
-    RECORD_CONTENT_CHARS_MAX,
-    RECORD_CONTENTS_UPTO,
-    RECORD_EVENTS_WAITING_MAX,
-    RECORD_PERIOD_S,
-    RECORD_PROBE_MS,
+    RECORD_AGAIN_MAX,
+    RECORD_CLOSE_REFUSED_MS,
     RECORD_REDACT_MS,
-    RECORD_SLOW_MS,
-    RECORD_WAITING_MAX,
 )
+from tocsin.record.surroundings import Bounds, Meters, NoMeters, Redacting, State, Writing
 from tocsin.store.append import Append, Committed
 
-State = Literal["ok", "slow", "failed"]
-"""ok: what is given is committed soon. slow: the store is busy, full or late; it may come back.
-failed: a sync failed; nothing is acknowledged any more and the process has to end."""
-
 SOURCE = "tocsin/recorder"
-
-
-class Redacting(Protocol):
-    """What cleans events; made for one tenant, see `tocsin.record.redaction`."""
-
-    def event(self, event: Event) -> Event:
-        """Give the event as it may be stored."""
-
-    def person(self, who: str) -> str:
-        """Give the pseudonym of a person; a pseudonym of ours stays what it is."""
-
-
-class Writing(Protocol):
-    """What commits; see `tocsin.store.writer.Writer`."""
-
-    def submit(self, append: Append) -> Future[Committed]:
-        """Take an append; the future is done when it is durable, or cannot be."""
-
-
-class Meters(Protocol):
-    """What is counted. Called within the event loop; no call fails or takes long."""
-
-    def recorded(self, events: int, entries: int, took_ms: float) -> None:
-        """Count what was committed, and how long it took from hand to disk."""
-
-    def shed(self, contents: int, events: int) -> None:
-        """Count what was left out."""
-
-    def lost(self, entries: int) -> None:
-        """Count entries that were not taken or not committed; whoever waits learns it too."""
-
-    def record_state(self, state: State) -> None:
-        """Tell how the record is."""
-
-
-class NoMeters:
-    """Counts nothing."""
-
-    def recorded(self, events: int, entries: int, took_ms: float) -> None:
-        """Count nothing."""
-
-    def shed(self, contents: int, events: int) -> None:
-        """Count nothing."""
-
-    def lost(self, entries: int) -> None:
-        """Count nothing."""
-
-    def record_state(self, state: State) -> None:
-        """Count nothing."""
-
-
-class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """How much may wait, and for how long; see `tocsin.limits` for why.
-
-    Args:
-        appends, events: that wait to be committed.
-        contents_upto: appends that wait, from which on raw content is shed.
-        content_chars: of raw content that waits.
-        slow_ms: how long the oldest append may wait before the record is called slow.
-        probe_ms: how often a store that refused is asked again.
-        period_s: between two signed periods of a tenant.
-        close_ms: how long `Recorder.close` waits.
-    """
-
-    appends: int = RECORD_WAITING_MAX
-    events: int = RECORD_EVENTS_WAITING_MAX
-    contents_upto: int = RECORD_CONTENTS_UPTO
-    content_chars: int = RECORD_CONTENT_CHARS_MAX
-    slow_ms: int = RECORD_SLOW_MS
-    probe_ms: int = RECORD_PROBE_MS
-    period_s: float = RECORD_PERIOD_S
-    close_ms: int = RECORD_CLOSE_MS_MAX
 
 
 @dataclass(slots=True)
@@ -139,6 +61,7 @@ class _Waiting:
 class _Sheds:
     contents: int = 0
     events: int = 0
+    receipts: int = 0
     told: bool = field(default=True)
 
 
@@ -178,6 +101,7 @@ class Recorder:
         self._new_id = new_id
         self._tokens = itertools.count()
         self._waiting: dict[int, _Waiting] = {}
+        self._held: list[int] = []  # of those, what the store has refused and gets again: a heap
         self._events = 0
         self._chars = 0
         self._sheds: dict[str, _Sheds] = {}
@@ -185,6 +109,7 @@ class Recorder:
         self._refused_for: str | None = None
         self._idle = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._closed = False
         self._tasks: list[asyncio.Task[None]] = []
         self.failed = asyncio.Event()
         """Set once a sync has failed: the process has to stop."""
@@ -219,9 +144,13 @@ class Recorder:
     async def record(self, append: Append) -> Committed:
         """Redact and commit; returns when it is durable.
 
+        What holds entries stays while the store takes nothing, and this waits along; whoever
+        cannot wait so long sets a time of their own, and the append stays all the same.
+
         Raises:
-            StoreBusy: there is no room or the store takes nothing now; nothing was written.
-            StoreFull: the disk is full; nothing was written.
+            StoreBusy: there is no room, or the recorder was closed before the store took it; of
+                what holds no entries, also where the store takes nothing now. It was not written.
+            StoreFull: the same, since the disk is full.
             StoreFailed: a sync failed; whether it was written is unknown.
             AppendRefused: it breaks a rule of the store, and would again.
         """
@@ -251,9 +180,7 @@ class Recorder:
             self._submit(redacted.append, None)
         except StoreError:
             if append.entries:
-                self._meters.lost(len(append.entries))
                 raise
-            self._shed(append.tenant, len(append.contents), len(append.events))
             return False
         return True
 
@@ -276,11 +203,7 @@ class Recorder:
         if _empty(append):
             return Committed(tenant=append.tenant)
         waiter: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-        try:
-            self._submit(append, waiter)
-        except StoreError:
-            self._meters.lost(len(append.entries))
-            raise
+        self._submit(append, waiter)
         return await waiter
 
     def _clean(
@@ -301,39 +224,61 @@ class Recorder:
     # ----------------------------------------------------------------------------- towards the disk
 
     def _submit(self, append: Append, waiter: asyncio.Future[Committed] | None) -> None:
-        if self.failed.is_set():
-            raise StoreFailed("the record failed before; nothing more is taken by this process")
+        """Take an append, or count it as dropped and say why.
+
+        Raises:
+            StoreError: it was not taken.
+        """
+        error: StoreError | None = None
         bounds = self._bounds
-        if self._full() or self._events + len(append.events) > bounds.events:
-            raise StoreBusy("too much waits to be recorded; try again in a moment")
+        if self.failed.is_set():
+            error = StoreFailed("the record failed before; nothing more is taken by this process")
+        elif self._full() or self._events + len(append.events) > bounds.events:
+            error = StoreBusy("too much waits to be recorded; try again in a moment")
+        if error is not None:
+            self._drop(append, waiter)
+            raise error
         chars = sum(len(content.text) for content in append.contents)
         crowded = len(self._waiting) >= bounds.contents_upto
         if append.contents and (crowded or self._chars + chars > bounds.content_chars):
             self._shed(append.tenant, len(append.contents), 0)
             append, chars = msgspec.structs.replace(append, contents=()), 0
-        try:
-            future = self._writer.submit(append)
-        except (StoreBusy, StoreFull):
-            self._refused_for = append.tenant
-            raise
-        except StoreError as error:
-            self._fail()
-            raise StoreFailed(str(error)) from error
         token = next(self._tokens)
         self._waiting[token] = _Waiting(append, time.monotonic(), waiter, chars)
         self._events += len(append.events)
         self._chars += chars
+        error = self._give(token)
+        if error is not None:
+            self._forget(token)
+            self._drop(append, waiter)
+            raise error
+
+    def _give(self, token: int) -> StoreError | None:
+        """Give an append that waits to the writer; why it cannot be taken, where it is not held."""
+        waiting = self._waiting[token]
+        try:
+            future = self._writer.submit(waiting.append)
+        except (StoreBusy, StoreFull) as error:
+            self._refused_for = waiting.append.tenant
+            return None if self._hold(token, waiting) else error
+        except StoreError as error:
+            self._fail()
+            return StoreFailed(str(error))
         loop = asyncio.get_running_loop()
         future.add_done_callback(lambda done: _soon(loop, self._done, token, done))
+        return None
 
     def _done(self, token: int, future: Future[Committed]) -> None:
-        waiting = self._waiting.pop(token)
-        if not self._waiting:
-            self._idle.set()
+        waiting = self._waiting.get(token)
+        if waiting is None:  # given up on
+            return
         append = waiting.append
-        self._events -= len(append.events)
-        self._chars -= waiting.chars
         error = _error(future)
+        if isinstance(error, StoreBusy | StoreFull):
+            self._refused_for = append.tenant
+            if not self.failed.is_set() and self._hold(token, waiting):
+                return
+        self._forget(token)
         if error is None:
             took_ms = (time.monotonic() - waiting.since) * 1_000
             self._refused_for = None
@@ -342,43 +287,103 @@ class Recorder:
             self._meters.recorded(len(append.events), len(append.entries), took_ms)
             if waiting.waiter is not None and not waiting.waiter.done():
                 waiting.waiter.set_result(future.result())
+            self._again()
             return
-        if isinstance(error, StoreBusy | StoreFull):
-            self._refused_for = append.tenant
-        elif not isinstance(error, AppendRefused):
+        self._drop(append, waiting.waiter, error)
+        if not isinstance(error, StoreBusy | StoreFull | AppendRefused):
             self._fail()
+
+    def _forget(self, token: int) -> None:
+        """Let an append wait no longer."""
+        waiting = self._waiting.pop(token)
+        self._events -= len(waiting.append.events)
+        self._chars -= waiting.chars
+        if not self._waiting:
+            self._idle.set()
+
+    # --------------------------------------------------------- what the store has refused for now
+
+    def _hold(self, token: int, waiting: _Waiting) -> bool:
+        """Keep what the store has refused, to give it again; false where it is not worth it."""
+        if self._closed or not _is_kept(waiting.append, waiting.waiter):
+            return False
+        heapq.heappush(self._held, token)
+        return True
+
+    def _again(self) -> None:
+        """Give the store what it has refused: the oldest, and once it takes that, the others."""
+        while self._held and not self.failed.is_set():
+            under_way = len(self._waiting) - len(self._held)
+            if under_way >= (1 if self._refused_for is not None else RECORD_AGAIN_MAX):
+                return
+            token = heapq.heappop(self._held)
+            if (error := self._give(token)) is not None and token in self._waiting:
+                self._leave(token, error)
+            elif self._refused_for is not None:
+                return
+
+    def _leave(self, token: int, error: BaseException) -> None:
+        """Give up on an append, and say so to whoever waits."""
+        waiting = self._waiting[token]
+        self._forget(token)
+        self._drop(waiting.append, waiting.waiter, error)
+
+    def _leave_held(self, error: StoreError) -> None:
+        held, self._held = sorted(self._held), []
+        for token in held:
+            self._leave(token, type(error)(str(error)))
+
+    def _drop(
+        self,
+        append: Append,
+        waiter: asyncio.Future[Committed] | None,
+        error: BaseException | None = None,
+    ) -> None:
+        """Count what is not recorded, once: all of it where nobody waits who could send it again.
+
+        Args:
+            append: that is dropped.
+            waiter: who waits for it.
+            error: is set as what the waiter gets.
+        """
         self._meters.lost(len(append.entries))
-        if waiting.waiter is None:
-            self._shed(append.tenant, len(append.contents), len(append.events))
-        elif not waiting.waiter.done():
-            waiting.waiter.set_exception(error)
+        if waiter is None or append.entries:
+            self._shed(append.tenant, len(append.contents), len(append.events), len(append.entries))
+        if error is not None and waiter is not None and not waiter.done():
+            waiter.set_exception(error)
 
     def _fail(self) -> None:
         self.failed.set()
+        self._leave_held(StoreFailed("the record failed; this was not written"))
         self._idle.set()
         self._meters.record_state("failed")
 
     # ----------------------------------------------------------------------- what was shed, periods
 
-    def _shed(self, tenant: str, contents: int, events: int) -> None:
-        if not contents and not events:
+    def _shed(self, tenant: str, contents: int, events: int, receipts: int = 0) -> None:
+        if not contents and not events and not receipts:
             return
         sheds = self._sheds.setdefault(tenant, _Sheds())
         sheds.contents += contents
         sheds.events += events
+        sheds.receipts += receipts
         self._meters.shed(contents, events)
 
     def _tell(self) -> None:
         """Append what was shed; this is also how a store that refused is asked again."""
         if self.failed.is_set() or len(self._waiting) >= self._bounds.contents_upto:
             return
+        if self._held and self._refused_for is not None:  # asked by `_again`
+            return
         tenants = [tenant for tenant, sheds in self._sheds.items() if sheds.told]
         if not tenants and self._refused_for is not None and not self._waiting:
             tenants = [self._refused_for]
         for tenant in tenants:
             sheds = self._sheds.setdefault(tenant, _Sheds())
-            told = _Sheds(sheds.contents, sheds.events)
-            body = Shed(contents=told.contents, events=told.events, source=SOURCE)
+            told = _Sheds(sheds.contents, sheds.events, sheds.receipts)
+            body = Shed(
+                contents=told.contents, events=told.events, receipts=told.receipts, source=SOURCE
+            )
             event = Event(id=self._new_id(), time_us=self._clock_us(), source=SOURCE, body=body)
             waiter: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
             try:
@@ -395,7 +400,8 @@ class Recorder:
             return
         sheds.contents -= told.contents
         sheds.events -= told.events
-        if not sheds.contents and not sheds.events:
+        sheds.receipts -= told.receipts
+        if not sheds.contents and not sheds.events and not sheds.receipts:
             del self._sheds[tenant]
 
     async def _sign_periods(self) -> None:
@@ -432,16 +438,25 @@ class Recorder:
                 await self._sign_periods()
         except TimeoutError:
             await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        self._leave_held(StoreBusy("the store took nothing until the record was closed"))
+        self._closed, self._tasks = True, []
         self._meters.record_state(self.state)
 
     async def _drained(self) -> None:
-        if self._waiting and not self.failed.is_set():
+        """Wait until nothing waits; what the store goes on to refuse is given up on soon."""
+        until = time.monotonic() + RECORD_CLOSE_REFUSED_MS / 1_000
+        while self._waiting and not self.failed.is_set():
+            self._again()
             self._idle.clear()
-            await self._idle.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._bounds.probe_ms / 1_000):
+                    await self._idle.wait()
+            if self._held and time.monotonic() > until:
+                self._leave_held(StoreBusy("the store took nothing until the record was closed"))
 
     async def _tick(self) -> None:
         while not await self._stopped(self._bounds.probe_ms / 1_000):
+            self._again()
             self._tell()
             self._meters.record_state(self.state)
 
@@ -484,6 +499,15 @@ def _redacted(
     )
     made = msgspec.structs.replace(append, events=tuple(kept), contents=contents)
     return Redacted(made, tuple(dropped))
+
+
+def _is_kept(append: Append, waiter: object) -> bool:
+    """Whether an append stays while the store is away: nobody could give it again."""
+    if append.entries:
+        return True
+    return waiter is None and any(
+        isinstance(event.body, StreamOpened | StreamEnded) for event in append.events
+    )
 
 
 def _empty(append: Append) -> bool:

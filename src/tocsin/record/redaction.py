@@ -1,11 +1,11 @@
 """Redaction: what people write is masked before it is stored, by patterns and a keyed hash.
 
 Every string of an event is of one sort: a closed word, a name (an id, a route, a tool...), free
-text, a person, or a prompt. Names and free text are searched for secrets and personal data; what is
-found is replaced by ``[category:hash]``, where equal values of one tenant have equal hashes and
-those of two tenants have not. A person always becomes a pseudonym, a prompt a fingerprint. Where
-the search fails, free text is dropped and names become hashes: what happened is still recorded, and
-counted.
+text, a person, a session, or a prompt. Names and free text are searched for secrets and personal
+data; what is found is replaced by ``[category:hash]``, where equal values of one tenant have equal
+hashes and those of two tenants have not. A person and a session always become pseudonyms, a prompt
+a fingerprint. Where the search fails, free text is dropped and names become hashes: what happened
+is still recorded, and counted.
 
 Patterns find what has a shape. A name of a person in a sentence has none, and stays.
 """
@@ -13,6 +13,7 @@ Patterns find what has a shape. A name of a person in a sentence has none, and s
 from __future__ import annotations
 
 import hmac
+import unicodedata
 from base64 import b32encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -199,12 +200,13 @@ class Redactor:
         key: the tenant's own.
     """
 
-    __slots__ = ("_key", "_people", "_shared")
+    __slots__ = ("_key", "_people", "_sessions", "_shared")
 
     def __init__(self, shared: Redaction, key: bytes) -> None:
         self._shared = shared
         self._key = key
         self._people: dict[str, str] = {}
+        self._sessions: dict[str, str] = {}
 
     def event(self, event: Event) -> Event:
         """Return the event as it may be stored: the same object where nothing had to change."""
@@ -228,8 +230,12 @@ class Redactor:
             return _rebuilt(event, self)
         if fresh:
             shared.remember((segment,))
-        user = event.links.user
-        return event if user is None else _of_person(event, self.person(user))
+        links = event.links
+        if links.user is None and not links.session:
+            return event
+        user = None if links.user is None else self.person(links.user)
+        session = self.session(links.session) if links.session else links.session
+        return _linked(event, user, session)
 
     def text(self, text: str, within: _Spent | None = None) -> str:
         """Return free text with what was found masked; empty where it cannot be searched.
@@ -294,6 +300,31 @@ class Redactor:
             made = self._people[who] = self._pseudonym(who)
         return made
 
+    def session(self, name: str) -> str:
+        """Return the pseudonym of a session: ``s_`` and 20 hexadecimal digits.
+
+        The same for the same id, on whichever way it came; one that this redactor made stays.
+
+        Example:
+            >>> of = Redaction(None, b"k" * 32).tenant("shop")
+            >>> of.session("talk") == of.session(of.session("talk")) != of.person("talk")
+            True
+        """
+        made = self._sessions.get(name)
+        if made is None:
+            if len(self._sessions) >= REDACTED_PEOPLE_MAX:
+                self._sessions.clear()
+            ours = self._is_ours("s_", name)
+            made = self._sessions[name] = name if ours else self._keyed("s_", b"session\0", name)
+        return made
+
+    def nobody(self, call: str) -> str:
+        """Return the subject of raw content of which nobody is known: one for each call.
+
+        Like a pseudonym, but with ``c_``; `person` leaves it as it is.
+        """
+        return self._keyed("c_", b"call\0", call)
+
     def prompt(self, asked: str) -> str:
         """Return the fingerprint of what was asked: ``p_`` and 20 hexadecimal digits.
 
@@ -317,7 +348,8 @@ class Redactor:
         return not asked or self._is_ours("p_", asked)
 
     def _pseudonym(self, who: str) -> str:
-        return who if self._is_ours("u_", who) else self._keyed("u_", b"person\0", who)
+        ours = self._is_ours("u_", who) or self._is_ours("c_", who)
+        return who if ours else self._keyed("u_", b"person\0", who)
 
     def _keyed(self, prefix: str, purpose: bytes, text: str) -> str:
         digest = hmac.digest(self._key, purpose + _bytes(text), "sha256").hex()
@@ -361,7 +393,7 @@ class Redactor:
                 raise LookupError(msg)
         made: list[str] = []
         done = 0
-        for start, end, category in _merged(finder.find(seen)):
+        for start, end, category in _widened(seen, _merged(finder.find(seen))):
             if start >= chars_max:
                 break
             made += (seen[done:start], self._mask(category, seen[start:end]))
@@ -391,6 +423,29 @@ def _merged(findings: Iterable[Finding]) -> list[tuple[int, int, str]]:
     return made
 
 
+def _widened(text: str, ranges: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
+    """Let ranges that begin or end at an invisible character go on to the end of the word.
+
+    One within an address splits it: what is found is the part that is an address by itself.
+    """
+    if text.isascii():
+        return ranges
+    made: list[tuple[int, int, str]] = []
+    for start, end, category in ranges:
+        if start and unicodedata.category(text[start - 1]) == "Cf":
+            least = made[-1][1] if made else 0
+            while start > least and not text[start - 1].isspace():
+                start -= 1  # noqa: PLW2901 - wider than it was found
+        if end < len(text) and unicodedata.category(text[end]) == "Cf":
+            while end < len(text) and not text[end].isspace():
+                end += 1  # noqa: PLW2901 - see above
+        if made and start < made[-1][1]:
+            start = made[-1][1]  # noqa: PLW2901 - see above
+        if end > start:
+            made.append((start, end, category))
+    return made
+
+
 # ------------------------------------------------------------------------------- events made anew
 
 
@@ -398,14 +453,14 @@ _BySort = dict[Sort, Callable[[str], str]]
 """What becomes of a text of each sort."""
 
 
-def _of_person(event: Event, who: str) -> Event:
-    """Return the event with another pseudonym. By name: `replace` takes longer."""
+def _linked(event: Event, user: str | None, session: str | None) -> Event:
+    """Return the event with other pseudonyms. By name: `replace` takes longer."""
     links = event.links
-    if who == links.user:
+    if user == links.user and session == links.session:
         return event
     changed = Links(
-        user=who,
-        session=links.session,
+        user=user,
+        session=session,
         request=links.request,
         call=links.call,
         retrieval=links.retrieval,
@@ -428,6 +483,7 @@ def _rebuilt(event: Event, by: Redactor) -> Event:
         "name": partial(by.name, within=spent),
         "free": partial(by.text, within=spent),
         "person": by.person,
+        "session": by.session,
         "prompt": by.prompt,
     }
     return msgspec.structs.replace(

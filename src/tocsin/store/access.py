@@ -113,11 +113,18 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Erasure(msgspec.Struct, frozen=True, kw_only=True):
-    """What was erased; `purged`: no page of the database's files holds the keys any more."""
+    """What was erased: keys of so many subjects, and so many contents.
+
+    Args:
+        purged: no page of the database's files holds the keys any more.
+        shared: of the contents, how many lay under keys that stay, since they lock others too:
+            deleted here, they can still be opened in a backup.
+    """
 
     subjects: int
     contents: int
     purged: bool
+    shared: int = 0
 
 
 class Access:
@@ -352,26 +359,35 @@ class Access:
         with self._looking(by, "record.read") as connection:
             return vault.kept(connection, by.tenant, request=request, subject=subject)
 
-    def erase(self, by: Principal, *, subject: str | None, reason: str) -> Erasure:
+    def erase(
+        self, by: Principal, *, subject: str | None, reason: str, request: str | None = None
+    ) -> Erasure:
         """Erase raw content for good, by destroying the keys under which it lies.
 
         Args:
             by: an admin.
-            subject: the pseudonym of a person, or the id of a request that has none; the whole
-                tenant where None.
+            subject: the pseudonym of a person; the whole tenant where that and `request` are None.
             reason: why; redacted and stored.
+            request: its contents alone, whoever they are of; no subject is to be named then.
+
+        Returns:
+            What was erased: zeros where there was nothing.
 
         Raises:
             AccessDenied: `by` may not.
-            InputError: there is no reason.
+            InputError: there is no reason, or both a subject and a request.
             StoreError: nothing was erased; or, from the purge that follows, the disk reported an
                 error.
         """
         given = self._reason(by.tenant, reason)
         now = self._store.now_us()
-        target = "all" if subject is None else subject
+        if subject is not None and request is not None:
+            raise InputError("erase a subject or a request, not both at once")
+        target = next((one for one in (subject, request) if one is not None), "all")
         with self._allowed(by, "content.erase", target=target, reason=given) as connection:
-            if subject is None:
+            if request is not None:
+                done = vault.erase_request(connection, by.tenant, request, now)
+            elif subject is None:
                 done = vault.erase_tenant(connection, by.tenant, now)
             else:
                 done = vault.erase_subject(connection, by.tenant, subject, now)
@@ -379,7 +395,9 @@ class Access:
             event = Event(id=self._new_id(), time_us=now, source=SOURCE, body=body)
             self._append(connection, by.tenant, event)
         purged = vault.purge(self._store)
-        return Erasure(subjects=done.subjects, contents=done.contents, purged=purged)
+        return Erasure(
+            subjects=done.subjects, contents=done.contents, purged=purged, shared=done.shared
+        )
 
     def log(
         self,

@@ -143,6 +143,34 @@ def fsck(
     )
 
 
+def signed_by(store: Store, keys: Sequence[PublicKey]) -> bool:
+    """Whether any checkpoint names one of these keys as its signer, or there is none yet.
+
+    Only the names of keys are compared: whether the signatures hold is for `fsck` to say.
+
+    Args:
+        store: to look into.
+        keys: under any name.
+
+    Raises:
+        StoreBusy: the store cannot be read now.
+    """
+    c = t.checkpoints.c
+    some = False
+    with store.reading("read checkpoints") as connection:
+        for text in connection.execute(sa.select(c.note).order_by(c.size.desc())).scalars():
+            some = True
+            try:
+                note = read_note(text)
+                origin = read_text(note.text).origin
+            except (ProofInvalid, InputError):
+                return True  # damaged: `fsck` says how
+            ids = {key.named(origin).key_id for key in keys}
+            if any(signature.key_id in ids for signature in note.signatures):
+                return True
+    return not some
+
+
 def _tell(progress: Callable[[int, int], None] | None, done: int, total: int) -> int:
     if progress is not None and done % _AT_ONCE == 0:
         progress(done, total)

@@ -13,7 +13,7 @@ from tocsin.events.envelope import decode, event_hash
 from tocsin.receipts.entry import read_entry
 from tocsin.store import segment_file
 from tocsin.store import tables as t
-from tocsin.store.manifest import Segment, location, manifest
+from tocsin.store.manifest import Segment, known, location, manifest
 from tocsin.store.period import Period, Tally, read_period, receipts_between
 from tocsin.store.scope import Scope
 
@@ -113,7 +113,7 @@ class EventsCheck:
     def _of_file(self, segment: Segment) -> Iterator[_Row]:
         """Read a file of history, if it is the one that was written."""
         try:
-            path = location(self._store) / segment.path
+            path = known(location(self._store)) / segment.path
             segment_file.check(path, segment.sha256)
             parquet = segment_file.library("pyarrow.parquet")
         except (StoreDamaged, InputError, MissingExtra) as e:

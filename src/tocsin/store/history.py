@@ -30,7 +30,7 @@ from tocsin.store import closing, reading, segment_file
 from tocsin.store import tables as t
 from tocsin.store.closing import Closed
 from tocsin.store.commit import indexed
-from tocsin.store.manifest import Segment, boundary, location, manifest
+from tocsin.store.manifest import Segment, boundary, known, location, manifest
 from tocsin.store.reading import Stored, Which
 from tocsin.store.scope import Scope
 
@@ -57,6 +57,14 @@ class Count(msgspec.Struct, frozen=True, kw_only=True):
     n: int
 
 
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """How many events of one kind retention has taken away; the last one was at `last_us`."""
+
+    kind: str
+    n: int
+    last_us: int
+
+
 class History:
     """Events in files and in rows, read as one.
 
@@ -66,7 +74,7 @@ class History:
             ``NAME.history`` beside a SQLite file.
 
     Raises:
-        InputError: the store remembers another place, or a server's history has no place yet.
+        InputError: the store remembers another place.
 
     Example:
         >>> import tempfile
@@ -85,9 +93,14 @@ class History:
 
     def __init__(self, store: Store, folder: str | os.PathLike[str] | None = None) -> None:
         self.store = store
-        self.folder = location(store, folder)
+        self.place = location(store, folder)
         self._reader: segment_file.Reader | None = None
-        self._ids = segment_file.Ids(self.folder)
+        self._known_ids: segment_file.Ids | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are; an InputError where a server's history has no place yet."""
+        return known(self.place)
 
     def __enter__(self) -> Self:
         return self
@@ -163,7 +176,7 @@ class History:
         def ask(connection: Connection) -> list[Stored]:
             names = _holding(manifest(connection, scope), which)
             for column in segment_file.FOUND_BY:
-                if column in which:
+                if names and column in which:
                     names = self._ids.among(names, str(which.get(column)))
             where, values = _conditions(which)
             query = f"""SELECT seq, hash, body FROM read_parquet($files)
@@ -306,6 +319,39 @@ class History:
 
         return self._asked(ask)
 
+    def taken(self, scope: Scope, **which: Unpack[Which]) -> list[Taken]:
+        """Count what retention took away: events of which place, kind and time are left.
+
+        Their ids and links are gone: only kind, route, model, time and sequence can be asked for.
+
+        Args:
+            scope: whose.
+            **which: as for `events`; a time or a kind is quick, nothing takes a walk over all.
+
+        Returns:
+            By kind; without those of which there are none.
+        """
+
+        def ask(connection: Connection) -> list[Taken]:
+            names = _holding(manifest(connection, scope), which)
+            where, values = _conditions(which)
+            query = f"""SELECT kind, count(*), max(time_us) FROM read_parquet($files)
+                WHERE body IS NULL{where} GROUP BY kind"""  # noqa: S608 - names of ours
+            found = list(self._files().rows(names, query, values)) if names else []
+            c = t.events.c
+            after = max(which.get("after_seq", 0), boundary(connection, scope))
+            later: Which = {**which, "after_seq": after}
+            asked = sa.select(c.kind, sa.func.count(), sa.func.max(c.time_us))
+            asked = asked.where(*reading.conditions(scope, later), c.body.is_(None))
+            found += [tuple(row) for row in connection.execute(asked.group_by(c.kind))]
+            totals: dict[str, tuple[int, int]] = {}
+            for kind, n, last_us in found:
+                before = totals.get(kind, (0, 0))
+                totals[kind] = (before[0] + int(n), max(before[1], int(last_us)))
+            return [Taken(kind=k, n=n, last_us=at) for k, (n, at) in sorted(totals.items())]
+
+        return self._asked(ask)
+
     def ask_files(
         self, paths: Sequence[str], query: str, values: Mapping[str, Any]
     ) -> list[segment_file.Row]:
@@ -316,6 +362,12 @@ class History:
         if self._reader is None:
             self._reader = segment_file.Reader(self.folder)
         return self._reader
+
+    @property
+    def _ids(self) -> segment_file.Ids:
+        if self._known_ids is None:
+            self._known_ids = segment_file.Ids(self.folder)
+        return self._known_ids
 
     def _checked(
         self, names: Sequence[str], query: str, values: dict[str, Any], scope: Scope

@@ -10,11 +10,15 @@ import secrets
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tocsin.durable import write_whole
 from tocsin.errors import InputError
 from tocsin.limits import KEY_FILE_BYTES_MAX
 from tocsin.receipts.signer import Signer
+
+if TYPE_CHECKING:
+    from tocsin.store.work import Work
 
 LOG_NAME = "tocsin.example/log"
 """Name of the logs where nobody gave another one."""
@@ -67,23 +71,27 @@ class Keys:
         create: bool = True,
         name: str | None = None,
         environment: Mapping[str, str] | None = None,
+        work: Work | None = None,
     ) -> Keys:
         """Read the keys of a store from a folder; make what is missing.
 
         The folder holds ``log.pem`` (private, mode 600), ``log.name``, ``log.vkey`` (public, for
-        auditors), ``master.key`` (base64, mode 600, a key a line, the one in force first) and
-        ``redaction.key`` (base64, mode 600).
+        auditors) and ``master.key`` (base64, mode 600), both with a key a line and the one in force
+        first, and ``redaction.key`` (base64, mode 600).
 
         Args:
             folder: of mode 700 where it is made here.
-            create: make what is missing; otherwise refuse.
+            create: make what is missing; otherwise refuse. A signing key whose public key is there
+                is lost, and is not made anew.
             name: of the logs; `LOG_NAME` where the signing key is made here and None is given.
             environment: whose ``TOCSIN_MASTER_KEY`` (base64, several separated by commas) takes
                 the place of the file; none where None.
+            work: what the store holds already, see `tocsin.store.store.Store.work`. A key that is
+                missing though its work is there is lost, and is not made anew.
 
         Raises:
-            InputError: a key is missing or no key, everybody may read it, or the keys are of logs
-                of another name.
+            InputError: a key is missing, was lost or no key, everybody may read it, or the keys are
+                of logs of another name.
 
         Example:
             >>> import tempfile
@@ -96,19 +104,45 @@ class Keys:
         place = Path(folder)
         if create:
             _make_folder(place)
-        signer = _signer(place, name, create=create)
+        lost = _Lost(work)
+        signer = _signer(place, name, lost, create=create)
         given = (environment or {}).get("TOCSIN_MASTER_KEY")
         if given is not None:
             masters = tuple(_master(part, "TOCSIN_MASTER_KEY") for part in given.split(","))
         else:
-            masters = _masters(place / _MASTER, create=create)
-        redaction = _masters(place / _REDACTION, create=create)
+            masters = _masters(place / _MASTER, lost, create=create)
+        redaction = _masters(place / _REDACTION, lost, create=create)
         if create:
             _sync(place)  # also what another process made, and had no time to sync
         return cls(signer, masters, redaction[0] if redaction else None)
 
     def __repr__(self) -> str:
         return f"Keys({self.signer!r}, {len(self.masters)} master keys)"
+
+
+class _Lost:
+    """Refuses to make a key anew whose work is in a store."""
+
+    def __init__(self, work: Work | None) -> None:
+        self._work = work
+
+    def check(self, path: Path) -> None:
+        """Raise `InputError` where the store needs the key that was in a file."""
+        work = self._work
+        if work is None:
+            return
+        needs = {
+            _SIGNING: (work.signed, "signed its checkpoints"),
+            _MASTER: (work.locked, "locks its raw content"),
+            _REDACTION: (work.told, "made its pseudonyms"),
+        }
+        needed, did = needs[path.name]
+        if needed:
+            raise InputError(
+                f"the key {str(path)!r} is missing, and the store {work.where!r} has entries: the "
+                f"key {did}. Put it back from a backup. A new one is not made by itself: what was "
+                "recorded before would not fit to it (see Lost keys in the guide of the gateway)"
+            )
 
 
 def _make_folder(place: Path) -> None:
@@ -122,9 +156,17 @@ def _make_folder(place: Path) -> None:
         raise InputError(f"cannot make {str(place)!r}: {e.strerror}") from None
 
 
-def _signer(place: Path, name: str | None, *, create: bool) -> Signer:
+def _signer(place: Path, name: str | None, lost: _Lost, *, create: bool) -> Signer:
     pem, named, public = place / _SIGNING, place / _NAME, place / _PUBLIC
+    was_made = public.exists()  # asked first: another process makes the private one before it
     if not pem.exists() and create:
+        lost.check(pem)
+        if was_made:
+            raise InputError(
+                f"the key {str(pem)!r} is missing, and its public key {str(public)!r} is there: "
+                "put it back from a backup; or, for a store that has signed nothing, move the "
+                "public key away"
+            )
         write_whole(named, f"{name or LOG_NAME}\n".encode())
         with contextlib.suppress(FileExistsError):  # another process was faster: its key counts
             _write_new(pem, Signer.generate(name or LOG_NAME).pem())
@@ -135,16 +177,19 @@ def _signer(place: Path, name: str | None, *, create: bool) -> Signer:
             "or give the other logs a folder of keys of their own"
         )
     signer = Signer.load(known, pem)
-    line = signer.public.line + "\n"
-    if create and not (public.exists() and _read(public) == line):
-        write_whole(public, line.encode())
+    line = signer.public.line
+    # Earlier keys stay: what they signed is verified with them.
+    before = _read(public).splitlines() if public.exists() else []
+    if create and line not in before:
+        write_whole(public, "".join(f"{one}\n" for one in (line, *before)).encode())
     return signer
 
 
-def _masters(path: Path, *, create: bool) -> tuple[bytes, ...]:
+def _masters(path: Path, lost: _Lost, *, create: bool) -> tuple[bytes, ...]:
     if not path.exists():
         if not create:
             return ()
+        lost.check(path)
         made = base64.b64encode(secrets.token_bytes(MASTER_BYTES)) + b"\n"
         with contextlib.suppress(FileExistsError):
             _write_new(path, made)

@@ -51,7 +51,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
     made_us: int
 
 
-def location(store: Store, folder: str | os.PathLike[str] | None = None) -> Path:
+def location(store: Store, folder: str | os.PathLike[str] | None = None) -> Path | None:
     """Say where a store's history is.
 
     Args:
@@ -59,8 +59,11 @@ def location(store: Store, folder: str | os.PathLike[str] | None = None) -> Path
         folder: where it is to be; None takes the place that the store remembers, or
             ``NAME.history`` beside a SQLite file.
 
+    Returns:
+        The place; None where a server's history has none yet.
+
     Raises:
-        InputError: the store remembers another place, or a server's history has no place yet.
+        InputError: the store remembers another place.
     """
     with store.reading("read where history is") as connection:
         known = connection.execute(sa.select(t.meta.c.value).where(t.meta.c.key == FOLDER)).scalar()
@@ -73,7 +76,14 @@ def location(store: Store, folder: str | os.PathLike[str] | None = None) -> Path
         return Path(known)
     if store.url.get_backend_name() == "sqlite":
         return Path(f"{store.url.database}.history").absolute()
-    raise InputError("say in which folder the history of this server is: --folder")
+    return None
+
+
+def known(place: Path | None) -> Path:
+    """Insist on a place; an InputError where a server's history has none yet."""
+    if place is None:
+        raise InputError("say in which folder the history of this server is: --folder")
+    return place
 
 
 def tenant_folder(scope: Scope) -> str:
@@ -129,13 +139,8 @@ def alone(store: Store, root: Path, scope: Scope) -> Iterator[Path]:
     folder = root / tenant_folder(scope)
     segment_file.make_folder(root)
     segment_file.make_folder(folder)
-    busy = StoreBusy(f"another process works on the history of {scope.tenant!r}: try again later")
     if store.url.get_backend_name() != "sqlite":
-        key = int.from_bytes(bytes.fromhex(folder.name[:16]), signed=True)
-        with store.reading("lock the history") as connection:
-            lock = sa.select(sa.func.pg_try_advisory_xact_lock(key))
-            if not connection.execute(lock).scalar():
-                raise busy
+        with alone_on_server(store, scope):
             yield folder
         return
     import fcntl
@@ -145,10 +150,29 @@ def alone(store: Store, root: Path, scope: Scope) -> Iterator[Path]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise busy from None
+            raise _busy(scope) from None
         yield folder
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def alone_on_server(store: Store, scope: Scope) -> Iterator[None]:
+    """Hold a tenant's history on PostgreSQL, where it may have no folder yet.
+
+    Raises:
+        StoreBusy: somebody holds it.
+    """
+    key = int.from_bytes(bytes.fromhex(tenant_folder(scope)[:16]), signed=True)
+    with store.reading("lock the history") as connection:
+        lock = sa.select(sa.func.pg_try_advisory_xact_lock(key))
+        if not connection.execute(lock).scalar():
+            raise _busy(scope)
+        yield
+
+
+def _busy(scope: Scope) -> StoreBusy:
+    return StoreBusy(f"another process works on the history of {scope.tenant!r}: try again later")
 
 
 def sweep(folder: Path, segments: list[Segment]) -> int:

@@ -8,6 +8,7 @@ away is first recorded as an event of its own: without the event, nothing goes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -23,7 +24,15 @@ from tocsin.store import tables as t
 from tocsin.store.append import Append, Rejected
 from tocsin.store.closing import delete_rows
 from tocsin.store.history import KINDS, History
-from tocsin.store.manifest import Segment, alone, boundary, manifest, named, sweep
+from tocsin.store.manifest import (
+    Segment,
+    alone,
+    alone_on_server,
+    boundary,
+    manifest,
+    named,
+    sweep,
+)
 from tocsin.store.scope import Scope
 
 CONTENT = "content"
@@ -130,22 +139,23 @@ def retain(
     store, now_us = history.store, history.store.now_us()
     before = {name: now_us - int(days * _DAY_US) for name, days in keep_days.items()}
     cut = {kind: before_us for name, before_us in before.items() for kind in CLASSES.get(name, ())}
-    with alone(store, history.folder, scope) as folder:
+    place = history.place
+    held = alone_on_server(store, scope) if place is None else alone(store, place, scope)
+    with held as folder:
         with store.reading("read segments") as connection:
             segments = manifest(connection, scope)
             edge = boundary(connection, scope)
         in_files = _in_files(history, segments, cut)
-        by_kind: dict[str, int] = {}
+        by_kind = Counter[str]()
         for counted in in_files.values():
-            for kind, n in counted.items():
-                by_kind[kind] = by_kind.get(kind, 0) + n
+            by_kind.update(counted)
         kept = tuple(
             Kept(
                 name=name,
                 days=days,
                 before_us=before[name],
                 rows=_rows(history, scope, name, before[name], edge),
-                in_files=sum(by_kind.get(kind, 0) for kind in CLASSES.get(name, ())),
+                in_files=sum(by_kind[kind] for kind in CLASSES.get(name, ())),
                 contents=_contents(history, scope, before[name], now_us) if name == CONTENT else 0,
             )
             for name, days in keep_days.items()
@@ -160,9 +170,10 @@ def retain(
         if CONTENT in before:
             _expire(history, scope, before[CONTENT], now_us)
         for segment in segments:
-            if in_files.get(segment.first):
+            if in_files.get(segment.first) and folder is not None:
                 _rewrite(history, folder, scope, segment, cut)
-        sweep(folder, history.segments(scope))
+        if folder is not None:
+            sweep(folder, history.segments(scope))
     log_cut = True
     try:
         store.truncate_log()

@@ -26,6 +26,7 @@ from tocsin.store.commit import Prepared, commit, prepare
 from tocsin.store.period import make_period
 from tocsin.store.reading import By, Head, Stored, Which
 from tocsin.store.scope import Scope
+from tocsin.store.work import Work, fits, remember, work_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -66,7 +67,7 @@ class Store:
         forward: bool = True,
     ) -> None:
         self.url = engines.parse(url)
-        self.keys = keys
+        self.keys: Keys | None = None
         self._clock = clock
         self._writing = threading.Lock()
         self._pages = 0
@@ -83,6 +84,8 @@ class Store:
                 with self.transaction("open the store"):
                     engines.rewrite_log(self.url)
             engines.sync_folder(self.url)
+            if keys is not None:
+                self.use(keys, remembered=create)
         except BaseException:
             self._engines.close()
             raise
@@ -102,7 +105,8 @@ class Store:
 
         Args:
             url: ``sqlite:///path``, ``postgresql://...``, or the path of a SQLite file.
-            keys: to sign logs and to encrypt contents; without them there are events alone.
+            keys: to sign logs and to encrypt contents; without them there are events alone. Where
+                they mask, the store remembers by a fingerprint with which key it began.
             create: make what is missing; otherwise refuse.
             clock: gives seconds since 1970.
             synchronous: of SQLite; anything but ``FULL`` loses acknowledged events in a power cut,
@@ -110,13 +114,39 @@ class Store:
             forward: bring the tables of an earlier version forward; otherwise refuse them.
 
         Raises:
-            InputError: no such place, or it holds something else.
+            InputError: no such place, or it holds something else, or began with another key of the
+                redaction.
             StoreFromTheFuture: a later version wrote it.
             StoreError: it cannot be opened now.
         """
         return cls(
             url, keys=keys, create=create, clock=clock, synchronous=synchronous, forward=forward
         )
+
+    def work(self) -> Work:
+        """Say what keys have done here: who opens keys for the store asks first."""
+        with self.reading("look what keys have done") as connection:
+            return work_of(connection, self.url.render_as_string())
+
+    def use(self, keys: Keys, *, remembered: bool = True) -> None:
+        """Sign and encrypt with these keys from now on; before anything else uses the store.
+
+        Args:
+            keys: of this store.
+            remembered: where no key of the redaction is known, remember the fingerprint of this.
+
+        Raises:
+            InputError: the store began with another key of the redaction.
+        """
+        secret, where = keys.redaction, self.url.render_as_string()
+        if secret is not None:
+            with self.reading("compare keys") as connection:
+                known = fits(connection, secret, where)
+            if not known and remembered:
+                with self.transaction("remember a key") as connection:
+                    remember(connection, secret)
+                    fits(connection, secret, where)
+        self.keys = keys
 
     @property
     def failed(self) -> StoreError | None:

@@ -1,7 +1,7 @@
 """The vault: raw content under keys that can be destroyed, which erases it wherever copies lie.
 
 A master key, from the environment or a file, wraps the keys of tenants; a tenant's key wraps one
-key a subject: a person's pseudonym, or a request where nobody is known. Under that key AES-256-GCM
+key a subject: a person's pseudonym, or a call where nobody is known. Under that key AES-256-GCM
 seals each content, bound to tenant, subject, id, request and kind: a row that was moved or changed
 does not open. Who erases destroys the wrapped key; what is left of the content says nothing.
 
@@ -110,10 +110,13 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Erased(msgspec.Struct, frozen=True, kw_only=True):
-    """What an erasure destroyed: keys of so many subjects, and so many contents under them."""
+    """What an erasure destroyed: keys of so many subjects, and so many contents; `shared` contents
+    lay under keys that stay, since they lock others too.
+    """  # noqa: D205 - two lines for one sentence
 
     subjects: int
     contents: int
+    shared: int = 0
 
 
 # ------------------------------------------------------------------------------------ seal and read
@@ -325,6 +328,31 @@ def erase_subject(connection: Connection, tenant: str, subject: str, now_us: int
         .values(wrapped=None, destroyed_us=now_us)
     ).rowcount
     return Erased(subjects=keys, contents=gone)
+
+
+def erase_request(connection: Connection, tenant: str, request: str, now_us: int) -> Erased:
+    """Delete the contents of one request, and destroy the keys that lock nothing any more.
+
+    What lay under a person's key that locks other contents is deleted here, and can be opened where
+    a copy of it lies elsewhere, until the person is erased; see `erase_subject`.
+    """
+    _lock(connection, tenant)
+    c, k = t.contents.c, t.subject_keys.c
+    mine = (c.tenant == tenant) & ((c.request == request) | (c.subject == request))
+    subjects = connection.execute(sa.select(c.subject).where(mine)).scalars().all()
+    connection.execute(sa.delete(t.contents).where(mine))
+    keys = shared = 0
+    for subject in sorted(set(subjects)):
+        others = sa.select(c.id).where(c.tenant == tenant, c.subject == subject).limit(1)
+        if connection.execute(others).first() is not None:
+            shared += subjects.count(subject)
+            continue
+        keys += connection.execute(
+            sa.update(t.subject_keys)
+            .where(k.tenant == tenant, k.subject == subject, k.wrapped.is_not(None))
+            .values(wrapped=None, destroyed_us=now_us)
+        ).rowcount
+    return Erased(subjects=keys, contents=len(subjects), shared=shared)
 
 
 def erase_tenant(connection: Connection, tenant: str, now_us: int) -> Erased:

@@ -18,6 +18,9 @@ from tocsin.record.audit.statistics import ALPHA, Floats, Share, share, tarone, 
 KINDS = ("stream.opened", "stream.ended", "alarm")
 """What this audit reads."""
 
+NEEDED = ("stream.ended",)
+"""What it cannot do without; alarms that are gone are told by the ends of their responses."""
+
 _DIMENSIONS: dict[str, Callable[[_Response], str | None]] = {
     "route": lambda r: _known(r.segment.route),
     "model": lambda r: _known(r.segment.model),
@@ -93,12 +96,15 @@ class Clusters(msgspec.Struct, frozen=True, kw_only=True):
         tests: for how many tests every p-value is corrected.
         alpha: chance that any cluster is found where there is none.
         dimensions: in a fixed order; one of which nothing is known is left out.
+        taken: alarms that retention took away. Which responses rang is known from their ends all
+            the same; what rang, only of the alarms that are left.
     """
 
     alarms: Share
     tests: int
     alpha: float
     dimensions: tuple[Dimension, ...]
+    taken: int = 0
 
 
 def _known(value: str) -> str | None:
@@ -111,6 +117,7 @@ class _Response:
     session: str | None
     user: str | None
     prompt: str | None = None
+    alarms: int = 0
 
 
 @dataclass
@@ -134,7 +141,7 @@ class _Tally:
             self.users |= {response.user} - {None}  # type: ignore[arg-type]
 
 
-def clusters(events: Iterable[Event], *, alpha: float = ALPHA) -> Clusters:
+def clusters(events: Iterable[Event], *, alpha: float = ALPHA, taken: int = 0) -> Clusters:
     """Find where alarms gather.
 
     A response counts once however often it rang. A value is called a cluster where its responses
@@ -146,16 +153,31 @@ def clusters(events: Iterable[Event], *, alpha: float = ALPHA) -> Clusters:
     Args:
         events: of the kinds `KINDS`; others are passed over.
         alpha: chance that any cluster is found where there is none, in (0, 1).
+        taken: alarms of this time that retention took away.
 
     Raises:
-        InputError: more than `AUDIT_RESPONSES_MAX` responses.
+        InputError: more than `AUDIT_RESPONSES_MAX` responses, or alarms were taken away that no
+            end of a response tells of.
 
     Example:
         >>> clusters([]).alarms.n
         0
     """
     responses, ringers = _read(events)
-    return _answer(responses, ringers, alpha)
+    _refuse_untold(responses, ringers, taken)
+    return msgspec.structs.replace(_answer(responses, ringers, alpha), taken=taken)
+
+
+def _refuse_untold(
+    responses: dict[str, _Response], ringers: dict[str, list[Alarmed]], taken: int
+) -> None:
+    told = sum(max(0, r.alarms - len(ringers.get(name, ()))) for name, r in responses.items())
+    if told < taken:
+        raise InputError(
+            f"{taken:,} alarms of this time were taken away by retention, and the ends of the "
+            f"responses tell of {told:,} of them: how many responses rang is not known; ask about "
+            "a later time"
+        )
 
 
 def _read(events: Iterable[Event]) -> tuple[dict[str, _Response], dict[str, list[Alarmed]]]:
@@ -171,6 +193,7 @@ def _read(events: Iterable[Event]) -> tuple[dict[str, _Response], dict[str, list
                 segment=segments.setdefault(event.segment, event.segment),
                 session=event.links.session,
                 user=event.links.user,
+                alarms=event.body.alarms,
             )
         elif isinstance(event.body, StreamOpened):
             if event.body.prompt is not None:
@@ -191,7 +214,8 @@ def _refuse_more_than_fit(n: int) -> None:
 def _answer(
     responses: dict[str, _Response], ringers: dict[str, list[Alarmed]], alpha: float
 ) -> Clusters:
-    rang = sum(name in ringers for name in responses)
+    rung = {name for name, response in responses.items() if response.alarms or name in ringers}
+    rang = len(rung)
     tallies: list[dict[str, _Tally]] = [defaultdict(_Tally) for _ in _DIMENSIONS]
     unknown = [0] * len(_DIMENSIONS)
     for name, response in responses.items():
@@ -201,7 +225,7 @@ def _answer(
             if value is None:
                 unknown[i] += 1
             else:
-                tallies[i][value].add(visit, response, rang=name in ringers)
+                tallies[i][value].add(visit, response, rang=name in rung)
     p, least = _tests(tallies)
     corrected = tarone(np.concatenate(p), np.concatenate(least), alpha)
     found, start = [], 0

@@ -19,6 +19,9 @@ from tocsin.record.audit.statistics import ALPHA, Distance, Floats, distance, ho
 KINDS = ("stream.ended", "alarm", "calibration.changed", "policy.changed")
 """What this audit reads."""
 
+NEEDED = ("stream.ended",)
+"""What it cannot do without."""
+
 DAY_US = 86_400_000_000
 _QUANTILES = (0.1, 0.5, 0.9)
 
@@ -57,7 +60,8 @@ class CheckDrift(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         check: its name.
         verifier: whose scores, with its version; empty where the record does not say.
-        calibrations: digests in force.
+        calibrations: digests of its own, as far as alarms, changes, or an end of a response with
+            one check alone tell which those are; empty where nothing does.
         versions: of its verifier, as far as alarms tell; of all whose check and calibrations these
             are, where the record does not say more.
         reference: the time that the others are compared with.
@@ -136,7 +140,7 @@ def drift(
     """
     if period_us <= 0:
         raise InputError("a period must be longer than nothing")
-    groups, changes = _read(events)
+    groups, changes, own = _read(events)
     found = []
     for key, scores in sorted(groups.items(), key=lambda g: g[0][0]):
         reference, periods = _periods(scores, reference_until_us, period_us)
@@ -163,7 +167,7 @@ def drift(
             CheckDrift(
                 check=check,
                 verifier=verifier,
-                calibrations=calibrations,
+                calibrations=tuple(d for d in calibrations if (check, d) in own),
                 versions=tuple(sorted(scores.versions)),
                 reference=first,
                 periods=told,
@@ -177,13 +181,18 @@ _Key = tuple[str, str, tuple[str, ...]]
 """A check, its verifier with the version, and the calibrations in force."""
 
 
-def _read(events: Iterable[Event]) -> tuple[dict[_Key, _Scores], list[Change]]:
+def _read(
+    events: Iterable[Event],
+) -> tuple[dict[_Key, _Scores], list[Change], set[tuple[str, str]]]:
+    """Return the scores, what was changed, and which check has which calibration."""
     groups: dict[_Key, _Scores] = {}
     versions: dict[tuple[str, tuple[str, ...]], set[str]] = {}
     verifiers: dict[tuple[str, str], list[str]] = {}
     changes: list[Change] = []
+    own: set[tuple[str, str]] = set()
     for event in events:
         body, calibrations = event.body, event.segment.calibrations
+        own |= _own(event)
         if isinstance(body, StreamEnded):
             for check, value in body.lowest.items():
                 by = body.verifiers.get(check, "")
@@ -202,7 +211,20 @@ def _read(events: Iterable[Event]) -> tuple[dict[_Key, _Scores], list[Change]]:
     for (check, by, calibrations), scores in groups.items():
         seen = versions.get((check, calibrations), set())
         scores.versions |= {v for v in seen if not by or by.endswith(f" {v}")}
-    return groups, changes
+    return groups, changes, own
+
+
+def _own(event: Event) -> set[tuple[str, str]]:
+    """Say of which check a calibration is, where an event tells."""
+    body, calibrations = event.body, event.segment.calibrations
+    if isinstance(body, Alarmed) and body.calibration is not None:
+        return {(body.check, body.calibration)}
+    if isinstance(body, CalibrationChanged):
+        return {(body.check, body.digest)}
+    if isinstance(body, StreamEnded) and len(calibrations) == 1:
+        checks = body.steps.keys() | body.lowest.keys()
+        return {(check, calibrations[0]) for check in checks if len(checks) == 1}
+    return set()
 
 
 def _replaced(

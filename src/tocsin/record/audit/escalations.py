@@ -29,6 +29,9 @@ KINDS = (
 )  # fmt: skip
 """What this audit reads."""
 
+NEEDED = KINDS
+"""What it cannot do without."""
+
 WITHIN_US = 24 * 3_600_000_000
 """How soon a person should have answered, unless another time is given."""
 
@@ -91,6 +94,8 @@ class Escalations(msgspec.Struct, frozen=True, kw_only=True):
         routes: the ways that were used or should have been.
         astray: where the path was not used as designed; none where it was.
         times_us: of the answers to users, ascending, microseconds.
+        cases: users' wishes of which that is known: answered, or in vain; `times_us` has those
+            that were answered.
         verdict: a sentence.
     """
 
@@ -99,6 +104,7 @@ class Escalations(msgspec.Struct, frozen=True, kw_only=True):
     astray: tuple[Astray, ...]
     times_us: tuple[int, ...]
     verdict: str
+    cases: int = 0
 
 
 @dataclass
@@ -178,6 +184,7 @@ def escalations(
             for what, names in sorted(astray.items(), key=lambda item: -len(item[1]))
         ),
         times_us=tuple(sorted(times)),
+        cases=len(waits),
         verdict=_verdict(routes, sum(len(names) for names in astray.values())),
     )
 

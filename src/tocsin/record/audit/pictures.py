@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tocsin.evaluation.canvas import (
@@ -21,8 +21,9 @@ from tocsin.evaluation.canvas import (
     shown,
     write,
 )
+from tocsin.events.moments import YEAR_10000_US, rfc3339
 from tocsin.record.audit.clusters import Clusters, Dimension
-from tocsin.record.audit.drift import CheckDrift, Drift
+from tocsin.record.audit.drift import CheckDrift, Drift, Period
 from tocsin.record.audit.escalations import Escalations, Route
 from tocsin.record.audit.threshold import CheckAlarms, Thresholds
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _PLAIN, _LOUD = "#3b6ea5", "#c0392b"
 _NAMES, _WIDTH, _PANEL = 2.1, 8.0, 5.5
 _LINE, _HEAD, _GAP = 0.2, 0.52, 0.42
-_CELLS, _PANELS = 6, 8
+_CELLS, _PANELS, _DATES = 6, 8, 6
 _ANSWERS = (
     ("upheld", "upheld", "#2f5d8a"),
     ("overruled", "overruled", "#8fb3d4"),
@@ -140,7 +141,7 @@ def escalations(found: Escalations, kind: Format = "png") -> bytes:
         _key(axes)
         if timed:
             height -= _HEAD + heights[1]
-            label = f"{len(found.times_us):,} answers"
+            label = f"{len(found.times_us):,} answers in {found.cases:,} cases"
             axes = _panel(figure, height, heights[1], "time to a person's answer", label)
             _times(axes, found)
         return picture(figure, kind)
@@ -246,7 +247,22 @@ def _scores(axes: Axes, check: CheckDrift, found: Drift) -> None:
     axes.set_axisbelow(True)
     axes.set_xlim(0.0, days(max(p.until_us for p in (reference, *check.periods))))
     axes.set_ylabel("score (high: safe)", size=SMALL)
-    axes.set_xlabel("days; grey: the reference; dashed: a change; hollow: too few", size=SMALL)
+    _dates(axes, [reference, *check.periods], days)
+    axes.set_xlabel(
+        "day and time (UTC); grey: the reference; dashed: a change; hollow: too few", size=SMALL
+    )
+
+
+def _dates(axes: Axes, periods: Sequence[Period], days: Callable[[float], float]) -> None:
+    """Name the beginnings of some periods."""
+    some = periods[:: -(-len(periods) // _DATES)]
+    times = [min(max(p.since_us, 0), YEAR_10000_US - 1) for p in some]
+    told = [rfc3339(time_us)[:16].split("T") for time_us in times]
+    whole = all(clock == "00:00" for _, clock in told)
+    axes.set_xticks(
+        [days(p.since_us) for p in some],
+        [date if whole else f"{date} {clock}" for date, clock in told],
+    )
 
 
 def _told(check: CheckAlarms) -> str:
@@ -279,12 +295,14 @@ def _key(axes: Axes) -> None:
 
 
 def _times(axes: Axes, found: Escalations) -> None:
-    """Share of the answers by their wait."""
+    """Share of the cases that were answered, by the wait; who waits in vain never is."""
     hours = [time_us / 3_600_000_000 for time_us in found.times_us]
-    shares = [(i + 1) / len(hours) for i in range(len(hours))]
+    cases = max(found.cases, len(hours))
+    shares = [(i + 1) / cases for i in range(len(hours))]
     within = found.within_us / 3_600_000_000
     right = max(hours[-1], within) * 1.05
-    axes.step([0.0, *hours, right], [0.0, *shares, 1.0], where="post", color=_PLAIN, linewidth=1.4)
+    steps = [0.0, *shares, shares[-1]]
+    axes.step([0.0, *hours, right], steps, where="post", color=_PLAIN, linewidth=1.4)
     axes.axvline(within, color=_LOUD, linewidth=0.9, linestyle=(0, (4, 3)))
     axes.set_ylim(0.0, 1.02)
     axes.set_xlim(0.0, right if math.isfinite(right) else 1.0)
@@ -292,7 +310,7 @@ def _times(axes: Axes, found: Escalations) -> None:
     axes.grid(visible=True, color=RULE, linewidth=0.5)
     axes.set_axisbelow(True)
     axes.set_xlabel("hours (dashed: when an answer is due)", size=SMALL)
-    axes.set_ylabel("of the answers", size=SMALL)
+    axes.set_ylabel("cases answered", size=SMALL)
 
 
 def draw(found: Any, kind: Format = "png") -> bytes:

@@ -17,6 +17,9 @@ from tocsin.risk.estimates import clopper_pearson
 KINDS = ("stream.ended", "alarm", "review.outcome")
 """What this audit reads."""
 
+NEEDED = KINDS
+"""What it cannot do without."""
+
 RULE = "rule"
 """What stands in place of a calibration where a rule or a chosen threshold rang."""
 
