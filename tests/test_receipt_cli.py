@@ -184,7 +184,7 @@ def test_show_says_first_what_happened(files: Files) -> None:
     said = good("show", files.proof, "--key", files.key)
     assert "Verified: it was recorded as entry 3 of the 4 of example.com/log/acme" in said
     for words in (
-        "61 checked, 36 shown, 25 withheld",
+        "61 checked, 36 shown (markers included), 25 withheld (0 of them behind markers)",
         "statistic -0.01 at step 4",
         "halt",
         "with 90 % confidence",

@@ -313,6 +313,7 @@ class Disk:
 
 
 DISK = Disk()
+LATE_MS = 300
 ERRORS: dict[Failure, StoreError] = {
     "record_unavailable": StoreFull("there is no room"),
     "record_failed": StoreFailed("the disk reported an error"),
@@ -357,7 +358,6 @@ def loses_late(failure: Failure) -> Callable[[Stage, list[Wire]], Awaitable[None
 
     async def loses(stage: Stage, wires: list[Wire]) -> None:
         await until_shown(wires)
-        assert lost(stage, failure) == 0
         DISK.be(ERRORS[failure])
         await stage.live.until(lambda: lost(stage, failure) == len(wires))
         stage.fake.release()
@@ -382,7 +382,9 @@ async def slowly(stage: Stage) -> None:
 
 def of_record(failure: Failure) -> dict[str, list[Provoke]]:
     """Provoke failures of the record, in each phase."""
-    patches = {"tocsin.store.store.Store.commit_prepared": DISK.commit_prepared()}
+    patches: dict[str, Any] = {"tocsin.store.store.Store.commit_prepared": DISK.commit_prepared()}
+    if failure == "record_unavailable":  # its receipts wait; that they are late is what is told
+        patches["tocsin.gateway.books.RECORD_WAIT_MS"] = LATE_MS
     early = Provoke(before=loses_early(failure), forms=(True, False), patches=patches)
     if failure == "record_failed":
         early = Provoke(

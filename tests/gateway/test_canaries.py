@@ -238,7 +238,12 @@ def test_a_whole_process_keeps_none_though_it_keeps_all_content_encrypted(
     erase = ["content", "erase", str(tmp_path / "record" / "record.db"), "--tenant", "local"]
     erase += ["--keys", folder, "--user", SHAPELESS["user"], "--reason", "asked for by the person"]
     done = CliRunner().invoke(cli, [*erase, "--json"])
-    assert json.loads(done.stdout) == {"subjects": 1, "contents": len(kept), "purged": True}
+    assert json.loads(done.stdout) == {
+        "subjects": 1,
+        "contents": len(kept),
+        "purged": True,
+        "shared": 0,
+    }
 
 
 def post(client: Client, path: str, body: Any) -> None:

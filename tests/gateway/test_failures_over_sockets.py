@@ -327,6 +327,7 @@ class Seen:
             assert live.lines.named("config_invalid")[0]["why"] == "gateway.yaml:3: no such key"
 
     async def _in_receipt(self, live: Live, response: str) -> None:
+        DISK.be_sound()  # what waits for it is recorded then
         await live.until(
             lambda: len(live.witness.of("receipt")) == len(live.lines.named("receipt")) > 0
         )

@@ -25,7 +25,7 @@ from tocsin.errors import (
     StoreFull,
 )
 from tocsin.store import Committed, Keys, Scope, Store, Writer
-from tocsin.store.engine import meaning, parse
+from tocsin.store.engine import make_file, meaning, parse
 
 ACME = Scope("acme")
 
@@ -244,9 +244,8 @@ def test_opening_and_closing_leaves_no_descriptors_and_threads(prepared: str, ke
     assert threading.active_count() <= threads
 
 
-def test_a_server_with_its_syncs_off_is_refused(prepared: str) -> None:
-    if "postgresql" not in prepared:
-        pytest.skip("of a server")
+@pytest.mark.parametrize("prepared", ["postgresql"], indirect=True)
+def test_syncs_that_a_url_switches_off_are_switched_on(prepared: str) -> None:
     off = f"{prepared}&options=-c%20synchronous_commit%3Doff"
     with Store.open(off) as store, store.transaction("look") as connection:
         said = connection.exec_driver_sql("SHOW synchronous_commit").scalar()
@@ -288,3 +287,18 @@ def test_the_process_is_the_only_user_of_its_server() -> None:
 
 def test_a_url_says_which_driver() -> None:
     assert parse("postgres://db.example/x").drivername == "postgresql+psycopg"
+
+
+def test_a_new_file_that_another_process_switches_to_wal_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite says at once that it is held there, whatever the time that it is told to wait."""
+    url = parse(str(tmp_path / "record.db"))
+    make_file(url)
+    other = sqlite3.connect(tmp_path / "record.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waits = iter((lambda: None, lambda: other.execute("COMMIT")))
+    monkeypatch.setattr("tocsin.store.engine.time.sleep", lambda _s: next(waits)())
+    Store.open(str(tmp_path / "record.db")).close()
+    assert next(waits, None) is None
+    other.close()

@@ -68,9 +68,11 @@ class StoreMachine(RuleBasedStateMachine):
     """Two stores over one place, three tenants."""
 
     def make(self) -> str:
+        """Make the place, and say where it is; each kind of store has its own way."""
         raise NotImplementedError
 
     def unmake(self) -> None:
+        """Take the place away again."""
         raise NotImplementedError
 
     @initialize()

@@ -23,7 +23,6 @@ class Access:
         chars: characters released to the client.
         receipt: id of the response, as the header carries it.
         path: of the record's own routes, without the ids in it.
-        request: what the client calls it (``x-request-id``), where that is an identifier.
     """
 
     tenant: str = ""
@@ -33,7 +32,6 @@ class Access:
     chars: int = 0
     receipt: str = ""
     path: str = ""
-    request: str = ""
 
 
 ACCESS: web.RequestKey[Access] = web.RequestKey("tocsin.access", Access)

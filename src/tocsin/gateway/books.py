@@ -183,17 +183,14 @@ class Books:
         task.add_done_callback(self._waiting.discard)
         return task
 
-    async def settled(self, task: asyncio.Future[bool], route: str) -> bool:
+    async def settled(self, task: asyncio.Future[bool]) -> bool:
         """Say whether a receipt is on disk; where that takes too long, that it is not."""
         done, _ = await asyncio.wait({task}, timeout=RECORD_WAIT_MS / 1_000)
-        if not done:
-            self._meters.failure(route, "record_unavailable", "report")
-            self._log.say("record_unavailable", why=f"no answer in {RECORD_WAIT_MS} ms")
-            return False
-        return task.result()
+        return bool(done) and task.result()
 
     async def _keep(self, keeper: Keeper, told: Told) -> bool:
         """Have it recorded; raises nothing but that it is cut off by the end of the process."""
+        late = asyncio.get_running_loop().call_later(RECORD_WAIT_MS / 1_000, self._late, told)
         try:
             await keeper.keep(told)
         except asyncio.CancelledError:
@@ -202,8 +199,16 @@ class Books:
         except Exception as e:  # noqa: BLE001 - whatever fails there, it is not recorded
             self._lost(told, e)
             return False
+        finally:
+            late.cancel()
         self._meters.receipt(written=True)
         return True
+
+    def _late(self, told: Told) -> None:
+        """Report a receipt that is not on disk in time; it may get there yet."""
+        self._meters.failure(told.route, "record_unavailable", "report")
+        receipt = None if told.receipt is None else told.receipt.who.id
+        self._log.say("record_unavailable", id=receipt, why=f"no answer in {RECORD_WAIT_MS} ms")
 
     def _lost(self, told: Told, error: Exception) -> None:
         receipt = told.receipt

@@ -21,7 +21,6 @@ from tocsin.gateway.strict import Flaw, flaw
 from tocsin.gateway.upstream import PATHS
 from tocsin.stream.codecs import CODECS
 from tocsin.stream.events import Api
-from tocsin.stream.shapes import identifier
 
 Shed = Literal["draining", "streams_max", "lag"]
 """Why a request is not taken: the process is about to end, has enough of them, or is too slow."""
@@ -31,7 +30,6 @@ APIS: Mapping[str, Api] = {
 }
 """The paths that are answered with a stream."""
 
-_REQUEST = "x-request-id"
 _STATUS: Mapping[Flaw, int] = {"expect": 417, "version": 505, "body_of_1_0": 505, "method": 405}
 
 
@@ -72,8 +70,7 @@ class Doorstep:
             return self._refuse(wrong)
         if (answer := health(request, self._ready)) is not None:
             return answer
-        named = identifier(request.headers.get(_REQUEST))
-        access = request[ACCESS] = Access(api=APIS.get(request.path, ""), request=named)
+        access = request[ACCESS] = Access(api=APIS.get(request.path, ""))
         start_s = time.monotonic()
         status: int | None = None
         try:
@@ -140,7 +137,6 @@ class Doorstep:
             chars=access.chars,
             receipt=access.receipt,
             path=access.path,
-            request=access.request,
         )
 
 

@@ -101,7 +101,7 @@ class Job:
         """Wait, not for long, until a receipt is on disk; None where none is to be."""
         if recording is None:
             return None
-        return await self.plane.books.settled(recording, self.route.name)
+        return await self.plane.books.settled(recording)
 
     def collecting(self) -> Collecting | None:
         """Begin to keep what is written, where some of it may be stored."""

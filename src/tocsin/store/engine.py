@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 _BLOCK_BYTES = 1 << 20
+
+_AGAIN_S = 0.005
 
 _FULL = 2
 """`PRAGMA synchronous` of SQLite that syncs with every commit."""
@@ -219,7 +222,7 @@ def _prepare(
         row = connection.execute(f"PRAGMA {pragma}").fetchone()
         return None if row is None else row[0]
 
-    mode = said("journal_mode = WAL")
+    mode = _into_wal(connection)
     if mode != "wal":
         raise InputError(
             f"{str(path)!r} cannot be kept in WAL mode (it is {mode!r}): "
@@ -236,6 +239,22 @@ def _prepare(
     kept = (said("foreign_keys"), said("secure_delete"))
     if kept != (1, 1) or (synchronous == "FULL" and said("synchronous") != _FULL):
         raise InputError(f"this SQLite does not do what {str(path)!r} needs: {kept}")
+
+
+def _into_wal(connection: sqlite3.Connection) -> str:
+    """Switch to WAL mode, and say which mode it is afterwards.
+
+    Where two processes do that to a new file at once, SQLite tells one of them that the other holds
+    it, without waiting as it does everywhere else.
+    """
+    until = time.monotonic() + STORE_BUSY_MS_MAX / 1000
+    while True:
+        try:
+            return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+        except sqlite3.OperationalError as e:
+            if e.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() >= until:
+                raise
+        time.sleep(_AGAIN_S)
 
 
 def _postgresql(url: URL, *, readonly: bool) -> Engine:

@@ -19,7 +19,7 @@ from store.faults.workload import EX_IOERR, PROGRAM_FILE
 def test_a_disk_that_is_full_again_and_again_holds_whole_appends(mode: str) -> None:
     prefix = filling.mounting()
     if prefix is None:
-        pytest.skip("nothing can be mounted here")
+        pytest.skip("a disk that gets full is a small tmpfs, and nothing may be mounted here")
     with scratch() as folder:
         request = filling.Request(folder=str(folder), mode=mode)
         out = program("filling.py", msgspec.json.encode(request).decode(), prefix=prefix)
