@@ -18,6 +18,7 @@ from aiohttp import web
 from tocsin.errors import InputError, TocsinError
 from tocsin.gateway.access import ACCESS
 from tocsin.gateway.door import Door
+from tocsin.gateway.outlet import Outlet
 from tocsin.gateway.several import serve_several
 from tocsin.gateway.site import Site
 from tocsin.gateway.surroundings import Surroundings
@@ -88,11 +89,10 @@ async def echo(around: Surroundings, request: web.Request) -> web.StreamResponse
 
 
 async def flood(_: Surroundings, request: web.Request) -> web.StreamResponse:
-    """Write as fast as the client reads, without an end."""
-    response = web.StreamResponse()
-    await response.prepare(request)
+    """Write as fast as the client reads, without an end: as every stream is written."""
+    outlet = Outlet(request, {}, keep_alive_ms=3_600_000, head=lambda: None)
     while True:
-        await response.write(b"x" * 65_536)
+        await outlet.write(b"x" * 65_536)
 
 
 async def stubborn(_: Surroundings, request: web.Request) -> web.StreamResponse:

@@ -86,17 +86,10 @@ def test_a_connection_is_kept_between_requests_beyond_the_deadline_of_a_head(
         assert client.answer()[0] == 200
 
 
-def test_a_client_that_does_not_read_is_let_go_and_costs_little(tmp_path: Path) -> None:
-    """What the allocator keeps for itself only adds: the least of a few tries is the cost."""
-    tries = [tmp_path / str(number) for number in range(4)]
-    for folder in tries:
-        folder.mkdir()
-    assert any(_stalled_bytes(folder, 20) <= 20 * 256 * 1024 for folder in tries)
-
-
-def _stalled_bytes(folder: Path, count: int) -> int:
-    """Say what so many clients cost that ask and do not read; they are let go."""
-    with stub(folder, stalled_ms=400) as gateway:
+def test_clients_that_do_not_read_are_let_go_and_cost_little(tmp_path: Path) -> None:
+    """Nothing is measured of one alone: what the process keeps ready for all would be its."""
+    count = 100
+    with stub(tmp_path, stalled_ms=400) as gateway:
         gateway.where  # noqa: B018 - it listens
         before = rss_bytes(gateway.pid)
         clients = [Client(gateway.where, room_bytes=4_096) for _ in range(count)]
@@ -109,7 +102,7 @@ def _stalled_bytes(folder: Path, count: int) -> int:
             for client in clients:
                 client.socket.close()
         eventually(lambda: metric(gateway, "tocsin_connections") == 0)
-    return grown
+    assert grown <= count * 256 * 1024
 
 
 def test_a_client_that_reads_slowly_is_not_let_go(tmp_path: Path) -> None:
