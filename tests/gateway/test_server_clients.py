@@ -216,7 +216,7 @@ def test_a_process_that_is_too_slow_takes_nothing_new_until_it_is_not(tmp_path: 
         (b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n", 417),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\nContent-Length: 1\r\n\r\n", 417),
         (b"POST / HTTP/1.0\r\nContent-Length: 0\r\n\r\n", 505),
         (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", 400),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 01\r\n\r\nx", 400),
