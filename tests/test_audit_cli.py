@@ -99,6 +99,30 @@ def test_what_was_planted_is_said(record: str) -> None:
     assert "no drift seen in 3 periods" in ask(record, "drift")
 
 
+def test_whose_word_the_numbers_rest_on_is_said_and_can_be_chosen(tmp_path: Path) -> None:
+    def told(source: str, call: str) -> Event:
+        made = at(ended(), call, START + 1)
+        return msgspec.structs.replace(made, source=source, id=f"{source} {call}")
+
+    path = str(tmp_path / "record.db")
+    with Store.open(path) as store:
+        own = [told("tocsin/gateway", f"r{n}") for n in range(3)]
+        broken = at(review("safe", -3.0), "r0")
+        shop = [told("shop", call) for call in ("r0", "s0", "s1")]
+        store.commit([Append(tenant="acme", events=(*own, broken, *shop))])
+    for question in QUESTIONS:
+        said = " ".join(ask(path, question).split())
+        assert "2 of these 5 responses were told by other services: shop." in said
+        assert "1 events of other services are left aside" in said
+        assert ("1 events are left out" in said) == (question in {"threshold", "escalations"})
+        found = json.loads(ask(path, question, "--json"))["told"]
+        assert (found["by_others"], found["others"], found["aside"]) == (2, ["shop"], 1)
+        chosen = json.loads(ask(path, question, "--source", "tocsin/gateway", "--json"))["told"]
+        assert (chosen["responses"], chosen["by_others"]) == (3, 0)
+        both = ("--source", "tocsin/gateway", "--source", "shop", "--json")
+        assert json.loads(ask(path, question, *both))["told"]["responses"] == 5
+
+
 def test_a_question_can_be_about_a_part_of_the_time(record: str) -> None:
     day = json.loads(ask(record, "clusters", "--json", "--until", "2023-11-16T00:00:00Z"))
     rest = json.loads(ask(record, "clusters", "--json", "--since", "2023-11-16T00:00:00Z"))

@@ -28,6 +28,9 @@ def load(path: str) -> types.ModuleType:
     """Import a script of the repository that is no part of the package."""
     name = f"_docs_test_{Path(path).stem}"
     if name not in sys.modules:
+        folder = str((ROOT / path).parent)
+        if folder not in sys.path:  # a script finds what lies beside it
+            sys.path.append(folder)
         spec = importlib.util.spec_from_file_location(name, ROOT / path)
         assert spec is not None and spec.loader is not None
         sys.modules[name] = module = importlib.util.module_from_spec(spec)

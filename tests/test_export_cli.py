@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from record.world import NOW_US, event, store
 
 from tocsin.cli.export import _send
 from tocsin.cli.main import cli
+from tocsin.errors import InputError
 from tocsin.events.cloudevents import from_cloudevent
-from tocsin.events.envelope import Event
-from tocsin.events.kinds import Feedback, StreamOpened
+from tocsin.events.envelope import Event, Links
+from tocsin.events.kinds import Accessed, Feedback, Reviewed, StreamOpened
 from tocsin.record import export
 from tocsin.record.outward import Exported
-from tocsin.store import Append, Scope, Stored
+from tocsin.record.redaction import Redaction
+from tocsin.store import Append, Keys, Scope, Store, Stored
 from tocsin.store.history import History
 
 
@@ -145,16 +148,133 @@ def test_events_are_sent_and_a_second_run_sends_what_is_new(
         hook = [made, "--tenant", "shop", "--format", "webhook", "--secret", "HOOK_SECRET", *to]
         first = _run(*hook)
         assert first.exit_code == 0, first.output
-        assert msgspec.json.decode(first.stdout) == {"events": 6, "status": 204, "refused": False}
+        # With them goes the event that tells that they do; then the one that tells how many did.
+        assert msgspec.json.decode(first.stdout) == {"events": 7, "status": 204, "refused": False}
+        assert msgspec.json.decode(_run(*hook).stdout)["events"] == 1
         assert msgspec.json.decode(_run(*hook).stdout)["events"] == 0
         answers.append(400)
         spans = _run(made, "--tenant", "shop", "--format", "otlp", *to)
         assert spans.exit_code == 1
         assert "refused a batch: status 400" in spans.output
+        assert "trying again" not in spans.output
+        answers.append(302)
+        led = _run(made, "--tenant", "shop", "--format", "otlp", *to)
+        assert (led.exit_code, led.stderr.count("\n")) == (1, 1), led.stderr
+        assert "status 302: redirects are not followed" in led.stderr
         again = _run(made, "--tenant", "shop", "--format", "otlp-json", *to)
-        assert msgspec.json.decode(again.stdout)["events"] == 6
+        assert msgspec.json.decode(again.stdout)["events"] == 13
     assert "webhook-signature" in got[0][1]
-    assert len(got) == 3
+    assert len(got) == 5
+    assert _accesses(tmp_path) == [
+        ("webhook", "begins: events after 0"),
+        ("webhook", "done: 7 events"),
+        ("otlp", "begins: events after 0"),
+        ("otlp", "done: 0 events"),
+        ("otlp", "begins: events after 0"),
+        ("otlp", "done: 0 events"),
+        ("otlp", "begins: events after 0"),
+        ("otlp", "done: 13 events"),
+    ]
+
+
+def test_a_port_where_nobody_listens_is_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tocsin.cli.export.time.sleep", lambda _: None)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        to = ["--to", f"http://127.0.0.1:{port}/v1", "--allow", "127.0.0.1", "--private"]
+        done = _run(_made(tmp_path), "--tenant", "shop", "--format", "otlp-json", *to)
+    assert done.exit_code == 1
+    lines = done.stderr.splitlines()
+    where = f"nobody answers at 127.0.0.1:{port} (Connection refused)"
+    assert [lines[0], lines[-1]] == [f"{where}; trying again", f"nothing more was sent: {where}"]
+
+
+def _accesses(folder: Path) -> list[tuple[str, str]]:
+    """What the record says of exports: where to, and what."""
+    with store(folder) as opened:
+        bodies = [s.event.body for s in opened.events(Scope("shop"), kind="access")]
+    found = [body for body in bodies if isinstance(body, Accessed)]
+    assert all(b.action == "events.export" and b.by.startswith("local:") for b in found)
+    return [(body.target, body.reason) for body in found]
+
+
+def test_an_export_is_told_of_before_anything_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, target = _made(tmp_path), tmp_path / "out.jsonl"
+    assert len(_lines(_run(made, "--tenant", "shop", "--kind", "feedback"))) == 5
+    assert _run(made, "--tenant", "shop", "--output", target).exit_code == 0
+    assert _accesses(tmp_path) == [
+        ("standard output", "begins: as jsonl, only feedback"),
+        ("standard output", "done: 5 events as jsonl, only feedback"),
+        ("file", "8 events as jsonl"),
+    ]
+
+    def refuse(*_: object) -> None:
+        raise InputError("no room")
+
+    monkeypatch.setattr("tocsin.store.oversight.commit", refuse)
+    target.unlink()
+    for more in ((), ("--output", target)):
+        result = _run(made, "--tenant", "shop", *more)
+        assert "no room" in str(result.exception)
+        assert result.stdout == ""
+    assert not target.exists()
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_file_is_its_owners_alone_and_is_not_replaced_unasked(tmp_path: Path) -> None:
+    made, target = _made(tmp_path), tmp_path / "out.jsonl"
+    target.write_text("mine")
+    target.chmod(0o644)
+    refused = _run(made, "--tenant", "shop", "--output", target)
+    assert "--force replaces it" in str(refused.exception)
+    assert target.read_text() == "mine"
+    assert _accesses(tmp_path) == []
+    for form in ("jsonl", "parquet"):
+        done = _run(made, "--tenant", "shop", "--format", form, "--output", target, "--force")
+        assert done.exit_code == 0, done.output
+        assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_everything_about_one_person_goes_into_a_file(tmp_path: Path) -> None:
+    keys = Keys.open(tmp_path / "keys", create=True)
+    assert keys.redaction is not None
+    of = Redaction(None, keys.redaction).tenant("shop")
+    ann, bob = of.person("ann"), of.person("bob")
+
+    def made(number: int, **links: str) -> Event:
+        return event(number, links=Links(**links))
+
+    told = (
+        made(0, user=ann, call="r_1", request="q_1"),
+        made(1, call="r_1"),
+        made(2, user=bob, call="r_2", request="q_2"),
+        made(3, user=bob, request="q_1"),
+        event(4, Reviewed(label="safe", reviewer=ann), links=Links(call="r_2")),
+        made(5, call="r_3"),
+    )
+    with Store.open(str(tmp_path / "record.db"), keys=keys) as opened:
+        opened.commit([Append(tenant="shop", events=told)])
+    asked = [tmp_path / "record.db", "--tenant", "shop", "--user", "ann"]
+    given = [*asked, "--keys", tmp_path / "keys"]
+    assert [one["id"] for one in _lines(_run(*given))] == ["e0", "e1", "e4"]
+    assert [one["id"] for one in _lines(_run(*given, "--kind", "feedback"))] == ["e0", "e1"]
+    assert "give --keys" in str(_run(*asked).exception)
+    Keys.open(tmp_path / "other", create=True)
+    wrong = _run(*asked, "--keys", tmp_path / "other")
+    assert "not the one that the store" in str(wrong.exception)
+    assert ("standard output", f"begins: as jsonl, of {ann}") in _accesses(tmp_path)
+    traced = ["trace", *map(str, asked), "--keys", str(tmp_path / "keys"), "--json"]
+    shown = msgspec.json.decode(CliRunner().invoke(cli, traced).stdout)
+    found = [e["event"]["id"] for branch in shown["branches"] for e in branch["events"]]
+    assert sorted(found) == ["e0", "e1", "e4"]
+    assert shown["id"] == ann
+    nobody = CliRunner().invoke(cli, [*traced[:5], "eve", *traced[6:]])
+    assert "nothing is known of this person, u_" in str(nobody.exception)
 
 
 class _Script:

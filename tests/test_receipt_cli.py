@@ -11,16 +11,22 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
+from guarded_streams import run
 from receipts.attack_making import FOLDER
 from receipts.recorded import Files, calibration, receipt
 from receipts.small_log import SmallLog, filled
 
+from tocsin import calibration_file
 from tocsin.cli.main import cli
 from tocsin.cli.receipt_drawing import sparkline
-from tocsin.guarding.plan import Verdict
-from tocsin.guarding.receipt import FailureRecord
+from tocsin.guarding.plan import Check, Guard, Verdict
+from tocsin.guarding.receipt import FailureRecord, Who
+from tocsin.model import TEXT
+from tocsin.monitor import Monitor
 from tocsin.receipts import LogEntry
 from tocsin.risk.calibration import to_json
+from tocsin.stream.steps import StepDefinition
+from tocsin.verifiers.linear import demonstration, from_spec
 
 HOSTILE = "\x1b[31mred\u202e\x07[bold]not bold[/bold]\u2028"
 
@@ -59,16 +65,64 @@ def test_verify_needs_the_public_key_alone(files: Files) -> None:
 def test_one_bad_file_among_good_ones_is_status_1(files: Files, tmp_path: Path) -> None:
     bad = tmp_path / "bad.tlog-proof"
     bad.write_text(files.proof.read_text().replace("index 3", "index 2"))
-    for wrong in (bad, files.bare, files.entry, files.key):
+    empty = tmp_path / "empty"
+    empty.touch()
+    for wrong, is_proof in (
+        (bad, True), (files.bare, False), (files.entry, False), (files.key, False), (empty, False)
+    ):  # fmt: skip
         result = tocsin("verify", files.proof, wrong, "--key", files.key)
         assert result.exit_code == 1
-        assert "good" in result.output and "BAD" in result.output
-        assert "proves nothing" in result.output
-    result = tocsin("verify", files.proof, bad, "--key", files.key, "--json")
+        said = " ".join(result.output.split())
+        assert "good" in said
+        assert ("BAD" in said, "proves nothing" in said) == (is_proof, is_proof)
+        assert ("shows nothing, for or against" in said) is (not is_proof)
+    result = tocsin("verify", files.proof, bad, empty, "--key", files.key, "--json")
     assert result.exit_code == 1
-    assert [r["good"] for r in json.loads(result.output)["results"]] == [True, False]
+    results = json.loads(result.output)["results"]
+    assert [r["good"] for r in results] == [True, False, False]
+    assert [r.get("proof") for r in results] == [None, True, False]
     stranger = filled(1, "acme", bytes(32)).key.line
     assert tocsin("verify", files.proof, "--key", stranger).exit_code == 1
+
+
+def test_a_file_that_was_cut_off_is_refused_and_the_error_says_so(files: Files) -> None:
+    whole = files.proof.read_bytes()
+    bad = files.proof.with_name("bad.tlog-proof")
+    ends = [i + 1 for i, byte in enumerate(whole[:-1]) if byte == 10]
+    for size in (5, 22, *ends, *(end + 30 for end in ends), len(whole) - 40, len(whole) - 1):
+        bad.write_bytes(whole[:size])
+        result = tocsin("verify", bad, "--key", files.key)
+        assert (result.exit_code, "seems to end early" in result.output) == (1, True), size
+    bad.write_bytes(whole + b"\n")
+    assert "an empty line was added" in " ".join(
+        tocsin("verify", bad, "--key", files.key).output.split()
+    )
+    bad.write_bytes(whole[: len(whole) // 2])
+    assert "seems to end early" in str(tocsin("show", bad).exception)
+    files.bare.write_bytes(files.bare.read_bytes()[:-40])
+    assert "seems to end early" in str(tocsin("show", files.bare).exception)
+
+
+@pytest.mark.parametrize("line_end", [b"\r\n", b"\r"])
+def test_a_file_with_other_line_ends_is_refused_and_the_error_says_so(
+    files: Files, line_end: bytes
+) -> None:
+    bad = files.proof.with_name("bad.tlog-proof")
+    bad.write_bytes(files.proof.read_bytes().replace(b"\n", line_end))
+    result = tocsin("verify", bad, "--key", files.key)
+    assert result.exit_code == 1
+    assert "its line ends were changed" in " ".join(result.output.split())
+
+
+def test_a_file_that_is_something_else_gets_no_such_hint(files: Files) -> None:
+    bad = files.proof.with_name("bad.tlog-proof")
+    changed = files.proof.read_bytes().replace(b"index 3", b"index 2")
+    for content in (b"", b"nothing", b"{}", files.entry.read_bytes(), changed):
+        bad.write_bytes(content)
+        result = tocsin("verify", bad, "--key", files.key)
+        assert result.exit_code == 1
+        assert "end early" not in result.output
+        assert "line ends" not in result.output
 
 
 def test_the_key_of_a_tenants_log_is_named_by_it(files: Files) -> None:
@@ -90,27 +144,11 @@ def test_no_attack_gets_status_0(path: Path) -> None:
     assert result.exit_code == (0 if path.stem == "good" else 1), result.output
 
 
-def test_a_log_only_grew(tmp_path: Path) -> None:
-    def growth(name: str) -> tuple[str, ...]:
-        old, new, proof = (str(FOLDER / f"growth_{name}.{p}") for p in ("old", "new", "proof"))
-        key = str(FOLDER / "keys.txt")
-        return ("--from", old, "--to", new, "--proof", proof, "--key", key)
-
-    said = good("verify", *growth("good"))
-    assert "example.com/log/acme only grew, from 7 to 13 entries" in said
-    shown = json.loads(good("verify", *growth("good"), "--json"))
-    assert (shown["results"][0]["old"], shown["results"][0]["new"]) == (7, 13)
-    result = tocsin("verify", *growth("log_that_forked"))
-    assert result.exit_code == 1 and "forked" in result.output
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
         ("verify",),
         ("verify", "PROOF"),
-        ("verify", "PROOF", "--from", "PROOF", "--key", "KEY"),
-        ("verify", "--from", "PROOF", "--to", "PROOF", "--key", "KEY"),
         ("verify", "nothing", "--key", "KEY"),
         ("verify", "PROOF", "--key", "nothing"),
         ("verify", "PROOF", "--key", "PROOF"),
@@ -335,6 +373,28 @@ def test_replay_says_that_all_agrees_where_it_does(tmp_path: Path) -> None:
     files = Files(tmp_path, made)
     said = good("replay", files.bare, "--calibration", files.calibration)
     assert "All of it agrees" in said
+
+
+def test_replay_finds_the_calibration_that_comes_with_tocsin_by_itself(tmp_path: Path) -> None:
+    place = demonstration("harmful_answer")
+    made = calibration_file.load(place)
+    steps = StepDefinition.parse(made.signal.step_definition)
+    check = Check(
+        name="harm",
+        verifier=from_spec("harmful_answer", steps),
+        monitor=Monitor(made, epsilon=0.1),
+        on_alarm="shadow",
+    )
+    guarded, _ = run(Guard(checks=(check,)), [(TEXT, "Take it to the bank. Then go home. Rest.")])
+    bare = tmp_path / "r_1.json"
+    bare.write_bytes(msgspec.json.encode(guarded.receipt(Who(id="r_1", tenant="acme"))))
+    shown = json.loads(good("replay", bare, "--json"))
+    assert (shown["agrees"], shown["complete"]) == (True, True)
+    assert shown == json.loads(good("replay", bare, "--calibration", place, "--json"))
+    changed = json.loads(bare.read_text())
+    changed["checks"][0]["promise"]["threshold"] = 0.0
+    bare.write_text(json.dumps(changed))
+    assert tocsin("replay", bare).exit_code == 1
 
 
 def test_replay_of_something_else_is_status_1(files: Files, tmp_path: Path) -> None:

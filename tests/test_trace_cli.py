@@ -78,6 +78,18 @@ def close(record: str) -> None:
     run("history", "close", record, "--uncovered", "--older-than-hours", "0")
 
 
+def test_a_closing_that_moves_nothing_says_why(record: str) -> None:
+    said = " ".join(run("history", "close", record, "--tenant", "acme").output.split())
+    assert "0 events moved to 0 files" in said
+    assert "stay because no signed period covers them" in said
+    hours = ["--older-than-hours", "1000000"]
+    said = " ".join(run("history", "close", record, "--uncovered", *hours).output.split())
+    assert "the next one is of 2023-11-15 12:00, and what is older than" in said
+    close(record)
+    told = json.loads(run("history", "close", record, "--uncovered", "--json").output)
+    assert all("next_us" in one["closed"] for one in told["tenants"])
+
+
 ORDER = [
     ("input", "stream.opened"),
     ("input", "policy.decided"),

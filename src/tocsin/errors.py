@@ -65,6 +65,10 @@ class ProofInvalid(TocsinError):  # noqa: N818
     """A receipt, proof or checkpoint does not show what it has to; nothing in it may be trusted."""
 
 
+class NoProof(ProofInvalid):
+    """This is something else altogether, such as the page of an error; it shows nothing at all."""
+
+
 class StoreError(TocsinError):
     """Base of what can happen to the record; catch it to catch all of that."""
 
@@ -74,7 +78,10 @@ class StoreBusy(StoreError):  # noqa: N818
 
 
 class StoreAway(StoreBusy):
-    """The connection was lost, perhaps after the commit: give the same ids again, that is safe."""
+    """The server is not reached, or the connection was lost, perhaps after the commit.
+
+    Give the same ids again, that is safe.
+    """
 
 
 class StoreFull(StoreError):  # noqa: N818

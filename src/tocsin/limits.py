@@ -472,6 +472,10 @@ RECORD_SLOW_MS: int = 1_000
 RECORD_PROBE_MS: int = 500
 """How often a store that refused is asked again, and what was shed is told."""
 
+RECORD_REFUSED_MS: int = 5_000
+"""How long the record counts as taking nothing after the store has refused what the process itself
+had to say as against its rules; then it is tried again."""
+
 RECORD_CLOSE_MS_MAX: int = 10_000
 """How long the end of a process waits for what is still to be committed."""
 
@@ -541,6 +545,9 @@ EVENTS_UNDER_WAY_ALL_MAX: int = 64
 
 RECORD_READS_MAX: int = 8
 """Receipts and traces that are read at once over HTTP."""
+
+LOG_PERIODS_MAX: int = 500
+"""Periods of a tenant's log in one answer over HTTP; the next ones are asked for by its `next`."""
 
 EVENTS_COMMIT_MS_MAX: int = 2_000
 """How long a sender waits for the commit of a batch before it is told to come again."""

@@ -282,6 +282,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         category: what it is a case of: an identifier of `tocsin.verifiers.taxonomy`.
         start, end: offsets in characters of the channel's raw text, end exclusive.
         form: in which form of the text it was seen: ``"raw"``, or the name of a normal form.
+        goes_on: whether it is more of the place that this rule named before, and that ended where
+            this begins: a long value is told step by step, and rings once.
     """
 
     rule: str
@@ -289,6 +291,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     start: int
     end: int
     form: str = "raw"
+    goes_on: bool = False
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True, tag="score"):

@@ -25,9 +25,11 @@ SOURCES = st.from_regex(r"[a-z]{1,8}(/[a-z0-9]{1,8})?", fullmatch=True).filter(
 )
 
 
-def of_type(kind: inspect.Type, name: str = "") -> st.SearchStrategy[Any]:  # noqa: PLR0911
+def of_type(kind: inspect.Type, name: str = "") -> st.SearchStrategy[Any]:  # noqa: C901, PLR0911
     """Draw a value of a field."""
     match kind:
+        case inspect.Metadata(type=inner, extra_json_schema=within):
+            return _number(inner, within or {})
         case inspect.UnionType(types=types):
             return st.one_of([of_type(t, name) for t in types])
         case inspect.LiteralType(values=values):
@@ -47,6 +49,17 @@ def of_type(kind: inspect.Type, name: str = "") -> st.SearchStrategy[Any]:  # no
         case inspect.NoneType():
             return st.none()
     raise TypeError(kind)
+
+
+def _number(kind: inspect.Type, within: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """Draw a number within its range."""
+    if isinstance(kind, inspect.IntType):
+        return st.integers(within.get("minimum", 0), within.get("maximum", 2**53))
+    least = within.get("exclusiveMinimum", within.get("minimum", 0))
+    return st.floats(
+        least, within.get("maximum"),
+        exclude_min="exclusiveMinimum" in within, allow_infinity=False, width=32,
+    )  # fmt: skip
 
 
 @cache

@@ -9,10 +9,11 @@ import pytest
 from events.drawn import KINDS, NOW_US, events
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import inspect
 
 from tocsin.events.cloudevents import encode_batch, encode_cloudevent, from_cloudevent
-from tocsin.events.envelope import Event, Links, encode
-from tocsin.events.kinds import Feedback, Retrieved, Used
+from tocsin.events.envelope import Event, Links, decode, encode
+from tocsin.events.kinds import Accessed, ContentErased, Feedback, Retrieved, Shed, Used
 from tocsin.events.reading import (
     BODIES,
     Flaw,
@@ -153,6 +154,13 @@ def test_whatever_comes_is_an_event_or_a_flaw(raw: Any) -> None:
         ({"body": Feedback(verdict="up", category="x" * 300)}, "body.category: has more than 256"),
         ({"body": Retrieved(sources=("a",) * 300)}, "body.sources: has more than 256"),
         ({"body": Retrieved(found=2**70)}, "body.found: is too large"),
+        ({"id": "r_Ab-9_.12"}, "id: what begins with tocsin. or looks like r_ID.1"),
+        ({"id": "tocsin.access.1"}, "give each event an id of your own"),
+        ({"id": "Tocsin.x"}, "give each event an id of your own"),
+        ({"body": Accessed(by="k", role="admin", action="content.read")}, "said by Tocsin itself"),
+        ({"body": ContentErased(subjects=1, by="k")}, "said by Tocsin itself"),
+        ({"body": Shed(events=1, source="tocsin/recorder")}, "said by Tocsin itself"),
+        ({"body": Shed(events=1, receipts=1, source="a")}, "said by Tocsin itself"),
     ],
 )
 def test_what_may_not_come_from_outside(fields: dict[str, Any], said: str) -> None:
@@ -165,6 +173,61 @@ def test_what_may_not_come_from_outside(fields: dict[str, Any], said: str) -> No
     flaw = flaw_from_outside(Event(**(plain | fields)), NOW_US)
     assert flaw is not None
     assert said in flaw.message
+
+
+@pytest.mark.parametrize("own", ["feedback-on-r_1", "r_1", "r_1.x", "r_1.2.3", "1.2", "xr_1.2"])
+def test_an_id_that_only_resembles_ours_may_come_from_outside(own: str) -> None:
+    event = Event(id=own, time_us=NOW_US, source="a", body=Feedback(verdict="up"))
+    assert flaw_from_outside(event, NOW_US) is None
+
+
+def test_a_service_may_say_what_it_shed_itself() -> None:
+    event = Event(id="1", time_us=NOW_US, source="a", body=Shed(events=1, source="a"))
+    assert flaw_from_outside(event, NOW_US) is None
+
+
+_OUT_OF_RANGE: list[tuple[str, dict[str, Any], str]] = [
+    ("review.outcome", {"label": "safe", "selection_probability": p}, "above 0 and at most 1")
+    for p in (-3, 0, 1.01, 7)
+]
+_OUT_OF_RANGE += [
+    ("usage", {"tokens_in": -5}, "0 or more"),
+    ("usage", {"spend_micro": -1}, "0 or more"),
+    ("usage", {"first_ms": -0.1}, "0 or more"),
+    ("tool.returned", {"tool": "t", "ok": True, "duration_ms": -1}, "0 or more"),
+    ("stream.ended", {"outcome": "ok", "alarms": -1}, "0 or more"),
+    ("stream.ended", {"outcome": "ok", "steps": {"c": -4}}, "each has to be 0 or more"),
+    ("output.classified", {"check": "c", "bin": 99}, "from 0 to 9"),
+    ("output.classified", {"check": "c", "bin": -1}, "from 0 to 9"),
+    ("limit", {"limit": "l", "verdict": "allow", "action": "allow", "times": 0}, "1 or more"),
+    ("rollout.stage", {"rollout": "r", "stage": "s", "share": 1.5}, "from 0 to 1"),
+]
+
+
+@pytest.mark.parametrize(("kind", "data", "said"), _OUT_OF_RANGE)
+def test_a_number_out_of_its_range_is_a_flaw_against_the_schema_and_still_read(
+    kind: str, data: dict[str, Any], said: str
+) -> None:
+    sent = _GOOD | {"type": f"tocsin.{kind}", "data": data}
+    event = from_cloudevent(sent)
+    assert isinstance(event, Event)
+    flaw = flaw_from_outside(event, event.time_us)
+    assert flaw is not None
+    assert said in flaw.message
+    assert any(name in flaw.message for name in data)
+    assert list(_VALIDATOR.iter_errors(sent))
+    assert decode(encode(event)) == event  # what is stored stays readable
+
+
+def test_every_count_and_every_time_has_a_range() -> None:
+    free = {"alarm.score", "alarm.statistic", "alarm.threshold", "limit.left"}
+    for kind, body in BODIES.items():
+        shown = inspect.type_info(body)
+        assert isinstance(shown, inspect.StructType)
+        for field in shown.fields:
+            types = getattr(field.type, "types", (field.type,))
+            plain = any(isinstance(one, inspect.IntType | inspect.FloatType) for one in types)
+            assert plain == (f"{kind}.{field.name}" in free)
 
 
 @given(events(outside=True))

@@ -33,6 +33,7 @@ def test_public_private_and_loopback_hosts_are_allowed(url: str) -> None:
         "[fe80::1%25eth0]",
         "[::ffff:169.254.169.254]",
         "[2002:a9fe:a9fe::]",
+        "[2001:0:c000:201::5601:5601]",
         "[64:ff9b::a9fe:a9fe]",
         "[fd00:ec2::254]",
         "100.100.100.200",
@@ -93,6 +94,8 @@ def test_a_complaint_never_repeats_the_url() -> None:
     [
         ("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True),
         ("LOCALHOST.", True), ("::ffff:127.0.0.1", True), ("::", False),
+        ("2002:7f00:1::", False), ("64:ff9b::7f00:1", False),
+        ("2001:0:c000:201::80ff:fffe", False),
         ("0.0.0.0", False),  # noqa: S104 - it is what is told apart
         ("10.0.0.1", False), ("models.example", False), ("127.0.0.1.example", False), ("", False),
     ],

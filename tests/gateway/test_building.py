@@ -573,7 +573,7 @@ def test_raw_content_needs_a_record_and_changes_no_digest(
         ),
         (
             top(routes=[{"name": "a"}, {"name": "b", "models": ["x"]}]),
-            "routes[1]: route 'a' stands before it and takes all models",
+            "routes[1]: no request gets here: route 'a' before it takes all of its models",
         ),
         (
             lambda d: d["policies"].update(unused=d["policies"]["default"]),
@@ -594,6 +594,51 @@ def test_raw_content_needs_a_record_and_changes_no_digest(
 )
 def test_what_may_not_be_meant_is_warned_of(tmp_path: Path, change: Change, expected: str) -> None:
     assert [w for w in summary(make(tmp_path, change)).warnings if expected in w] != []
+
+
+@pytest.mark.parametrize(
+    ("before", "models", "takers"),
+    [
+        ([["gpt-*"]], ["gpt-4o"], "route 'r0'"),
+        ([["gpt-*"]], ["gpt-4*", "gpt-4o-?"], "route 'r0'"),
+        ([["gpt-?"]], ["gpt-4"], "route 'r0'"),
+        ([["m-[12]"]], ["m-1", "m-[12]"], "route 'r0'"),
+        ([["a"], ["b*"]], ["a", "b-1"], "routes 'r0', 'r1'"),
+        ([["a", "b"]], ["b"], "route 'r0'"),
+        ([["gpt-*"]], ["gpt-4o", "claude"], None),
+        ([["gpt-*"]], ["*"], None),
+        ([["gpt-?"]], ["gpt-*"], None),
+        ([["[*]"]], ["*"], None),
+        ([["gpt-4"]], ["gpt-?"], None),
+        ([["GPT-4"]], ["gpt-4"], None),
+    ],
+)
+def test_a_route_that_no_request_reaches_is_warned_of(
+    tmp_path: Path, before: list[list[str]], models: list[str], takers: str | None
+) -> None:
+    routes = [{"name": f"r{i}", "models": each} for i, each in enumerate([*before, models])]
+    found = [w for w in summary(make(tmp_path, top(routes=routes))).warnings if "gets here" in w]
+    assert len(found) == (takers is not None)
+    if takers is not None:
+        assert found[0].startswith(f"routes[{len(before)}]: no request gets here: {takers} before")
+
+
+def test_a_route_that_some_tenant_reaches_is_not_warned_of(tmp_path: Path) -> None:
+    def tenants(**routes: list[str]) -> Change:
+        keys = {name: "sha256:" + f"{i:064x}" for i, name in enumerate(routes)}
+        return top(
+            open_to_all=False,
+            routes=[{"name": "a"}, {"name": "b", "models": ["x"]}],
+            tenants={name: {"keys": [keys[name]], "routes": of} for name, of in routes.items()},
+        )
+
+    for of, warned in (
+        ({"one": ["a", "b"], "two": ["b"]}, False),
+        ({"one": ["a", "b"], "two": ["a"]}, True),
+        ({"one": [], "two": ["a"]}, True),
+    ):
+        found = summary(make(tmp_path, tenants(**of))).warnings
+        assert any("routes[1]: no request gets here" in w for w in found) is warned, of
 
 
 def test_upstreams_that_nobody_asks_or_that_say_less_are_warned_of(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from gateway.kept import kept, plan, whole
-from gateway.live import stage
+from gateway.live import Live, serving, stage
 from gateway.raw_client import ask, asking
 from gateway.world import Gate, on_literal, saying, within
 
@@ -165,6 +165,27 @@ def test_without_a_record_nothing_of_a_database_is_loaded() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_process_is_warm_before_anybody_is_told_that_it_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Warming holds the loop up: who came meanwhile was turned away, and it was not ready."""
+    order: list[str] = []
+    real = Live._listens
+
+    def listens(live: Live, where: str, operating: str) -> None:
+        order.append("listens")
+        real(live, where, operating)
+
+    monkeypatch.setattr(Site, "warm", lambda _: order.append("warm"))
+    monkeypatch.setattr(Live, "_listens", listens)
+
+    async def test() -> None:
+        async with serving(Site(routes=(), open_to_all=True)):
+            assert order == ["warm", "listens"]
+
+    within(test())
+
+
 def test_a_reload_keeps_to_the_record_that_is_open(tmp_path: Path) -> None:
     def site(fake: FakeModel) -> Site:
         upstream = Upstream(name="model", url=f"{fake.url}/v1", speaks=frozenset(APIS))
@@ -177,19 +198,20 @@ def test_a_reload_keeps_to_the_record_that_is_open(tmp_path: Path) -> None:
             live = made.live
             changed = replace(live.site.routes[0].guard, digest="cd" * 32)
             routes = (replace(live.site.routes[0], guard=changed),)
-            for record in (live.site.record, None):
+            opened = live.site.record
+            for record in (opened, None, opened, None):
                 await ask(live.where, "chat", asking("chat", "m", stream=True), "/v1")
                 live.site = replace(live.site, routes=routes, record=record)
                 live.reload()
                 await live.until(lambda: live.around.live.site is live.site)
             await ask(live.where, "chat", asking("chat", "m", stream=True), "/v1")
-            assert len(live.lines.named("records_as_before")) == 1
+            assert len(live.lines.named("records_as_before")) == 2  # of each that is another one
         with kept(tmp_path) as record_:
             whole(record_)
             changes = record_.of("policy.changed")
             assert [(one.before, one.digest) for one in changes] == [
                 (None, "ab" * 32), ("ab" * 32, "cd" * 32)
             ]  # fmt: skip
-            assert len(record_.receipts) == 3
+            assert len(record_.receipts) == 5
 
     within(test())

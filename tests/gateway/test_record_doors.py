@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 import pytest
 from gateway.kept import kept, plan, whole
+from gateway.live import serving
+from gateway.raw_client import connect
 from gateway.world import Gate, on_literal, saying, within
 
-from tocsin.gateway.site import Tenant
+from tocsin.gateway.site import Site, Tenant
 from tocsin.receipts import read_keys, verify
 from tocsin.store import Keys, Store
 from tocsin.store.access import Access
@@ -102,6 +105,67 @@ def test_keys_of_people_have_the_roles_that_the_store_says(tmp_path: Path) -> No
             assert (await gate.post("chat", told=bearer(viewer.key))).status == 401
 
     within(test())
+
+
+def test_what_was_asked_for_in_vain_is_in_the_record_and_a_flood_of_it_is_one_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tocsin.record.http.LIMIT_TOLD_S", 3_600.0)  # longer than any test
+
+    async def test() -> None:
+        site = {"record": plan(tmp_path), "open_to_all": False, "tenants": tenants()}
+        async with Gate(saying(LEAK), on_literal(), site=site) as gate:
+            name = (await gate.post("chat", told=bearer("tk-shop"))).headers["x-tocsin-receipt"]
+            assert (await get(gate, f"/v1/receipts/{name}", "tk-bank"))[0] == 404
+            for number in range(20):
+                assert (await get(gate, f"/v1/traces/none-{number}", "tk-bank"))[0] == 404
+            assert (await get(gate, "/v1/traces/none", "tk-shop"))[0] == 404
+            assert (await get(gate, f"/v1/receipts/{name}", "tk-shop"))[0] == 200
+            assert (await get(gate, f"/v1/receipts/{name}", "tk-none"))[0] == 401
+        read = ("operator", "record.read")
+        for tenant, told in {
+            "bank": [(*read, f"receipts/{name}", False)],
+            "shop": [(*read, "traces/none", False), (*read, f"receipts/{name}", True)],
+        }.items():
+            with kept(tmp_path, tenant) as record:
+                found = record.of("access")
+                assert [(e.role, e.action, e.target, e.allowed) for e in found] == told
+                assert all(e.by.startswith("gateway:") for e in found)
+
+    within(test())
+
+
+def test_the_log_has_the_paths_of_the_record_without_the_ids_in_them(tmp_path: Path) -> None:
+    asked = [
+        ("tk-shop", "GET /v1/receipts/r_secret", "/v1/receipts/{id}", 404),
+        ("tk-shop", "GET /v1/traces/r_secret?x=r_secret", "/v1/traces/{id}", 404),
+        ("tk-shop", "GET /v1/traces/" + "r_secret" * 100, "/v1/traces/{id}", 404),
+        ("tk-shop", "POST /v1/events", "/v1/events", 415),
+        ("tk-shop", "POST /v1/traces", "/v1/traces", 415),
+        ("tk-none", "GET /v1/receipts/r_secret", "/v1/receipts/{id}", 401),
+        ("tk-shop", "GET /v1/r_secret", "", 404),
+    ]
+
+    async def test() -> None:
+        site = Site(routes=(), record=plan(tmp_path), tenants=tenants())
+        async with serving(site) as live:
+            for key, line, _, status in asked:
+                async with await connect(live.where) as wire:
+                    head = f"{line} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\n"
+                    length = "content-length: 0\r\n" if line.startswith("POST") else ""
+                    wire.transport.write(f"{head}{length}\r\n".encode())
+                    assert (await wire.answer()).status == status
+            await live.until(lambda: len(live.lines.named("request")) == len(asked))
+        assert [
+            (line["path"], line["status"], line["tenant"]) for line in live.lines.named("request")
+        ] == [
+            (path, status, "shop" if path and key == "tk-shop" else "")
+            for key, _, path, status in asked
+        ]
+        assert "secret" not in str(live.lines.said)
+        assert "tk-" not in str(live.lines.said)
+
+    asyncio.run(test())
 
 
 @pytest.mark.parametrize("headers", [{"origin": "https://page.example"}, {"host": "page.example"}])

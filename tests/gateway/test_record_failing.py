@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import signal
 import sqlite3
@@ -24,7 +25,7 @@ from tocsin.gateway import books, keeper
 from tocsin.gateway.meters import NoMeters
 from tocsin.gateway.site import Site
 from tocsin.guarding.plan import Guard
-from tocsin.store import Keys, Store
+from tocsin.store import Keys, Rejected, Store, vault
 from tocsin.stream.events import APIS, Api
 from tocsin.testing.fake_model import Choice, FakeModel, Fault, Reply
 
@@ -102,6 +103,24 @@ def test_a_disk_that_is_too_slow_is_waited_for_no_longer_than_the_limit(
         with kept(tmp_path) as record:
             whole(record)
             assert record.receipts == [answer.headers["x-tocsin-receipt"]]
+
+    within(test())
+
+
+def test_a_receipt_that_is_late_and_then_lost_is_one_failure(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(books, "RECORD_WAIT_MS", 50)
+
+    async def test() -> None:
+        async with Gate(saying(LEAK), on_literal(), site=recording(tmp_path)) as gate:
+            disk.be_slow()
+            assert (await gate.post("chat")).note["recorded"] is False
+            disk.be(StoreFull("there is no room"))
+            await gate.plane.books.close()
+            gate.plane.books.keeper = None
+        assert gate.meters.receipts == [False]
+        assert gate.meters.failures.count(("record_unavailable", "report")) == 1
 
     within(test())
 
@@ -258,6 +277,68 @@ def test_a_file_that_another_process_holds_is_unavailable_and_not_waited_for(
     within(test())
 
 
+HOLDS = """
+import sqlite3, sys
+other = sqlite3.connect(sys.argv[1], isolation_level=None)
+other.execute("BEGIN EXCLUSIVE")
+print("held", flush=True)
+sys.stdin.read()
+other.execute("ROLLBACK")
+"""
+
+
+def test_a_process_whose_file_another_one_holds_says_so_soon_and_goes_on_by_itself(
+    tmp_path: Path,
+) -> None:
+    """With the limits as they are: it is a second until the record counts as slow."""
+    statuses: list[int] = []
+    with FakeModel() as fake, serve(tmp_path, fake.url) as gateway:
+
+        def answered() -> int:
+            with Client(gateway.where) as client:
+                client.post(body=ASKED)
+                status, body = client.answer()
+            if b"(overloaded)" in body:  # the machine is busy with other tests
+                return 0
+            assert (b"data: [DONE]" in body) if status == 200 else (b"(record_unav" in body)
+            statuses.append(status)
+            return status
+
+        eventually(lambda: answered() == 200)
+        before = len(statuses)
+        with subprocess.Popen(
+            [sys.executable, "-c", HOLDS, str(tmp_path / "record.db")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"held\n"
+            eventually(lambda: answered() == 503)
+            assert {answered() for _ in range(3)} <= {503, 0}
+            gateway.until(lambda: states(gateway)[-1:] == ["record_unavailable"])
+            held = "another process holds the store (SQLITE_BUSY)"
+            gateway.until(lambda: gateway.logged("record")[-1]["why"].endswith(held))
+            with Client(gateway.where) as client:
+                assert client.get("/livez")[0] == 200
+                eventually(lambda: client.get("/readyz")[0] == 200)  # nobody has to be sent away
+            during = statuses[before:]
+            other.communicate()
+        eventually(lambda: answered() == 200)
+        gateway.until(lambda: states(gateway)[-1:] == ["ok"])
+        gateway.send(signal.SIGTERM)
+        assert gateway.ended() == 0
+    assert during == sorted(during)  # from the first refusal on, nobody is let in
+    with kept(tmp_path) as record:
+        whole(record)
+        assert [one.outcome for one in record.of("stream.ended")] == ["ok"] * statuses.count(200)
+        assert record.of("record.shed") == []
+
+
+def states(gateway: Process) -> list[str]:
+    """How the record was, as the log tells it."""
+    return [line["state"] for line in gateway.logged("record")]
+
+
 def test_too_many_receipts_that_wait_are_told_of(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,6 +379,76 @@ def test_a_key_of_the_redaction_that_is_none_is_refused(tmp_path: Path) -> None:
     async def test() -> None:
         with pytest.raises(InputError, match="holds no key"):
             await keeper.open_keeper(Site(routes=(), record=plan(tmp_path)), NoMeters())
+
+    within(test())
+
+
+def test_another_master_key_is_refused_at_the_start(tmp_path: Path) -> None:
+    async def test() -> None:
+        site, route = recording(tmp_path), {"evidence": True}
+        async with Gate(saying(LEAK), on_literal(), site=site, route=route) as gate:
+            assert (await gate.post("chat")).note["recorded"] is True
+        before = (tmp_path / "keys" / "master.key").read_bytes()
+        other = Keys.open(tmp_path / "other", name=LOG).master
+        (tmp_path / "keys" / "master.key").write_bytes(base64.b64encode(other) + b"\n")
+        opens = Site(routes=(), record=plan(tmp_path))
+        with pytest.raises(InputError, match="is locked with the master key") as told:
+            await keeper.open_keeper(opens, NoMeters())
+        assert base64.b64encode(other).decode() not in str(told.value)
+        # The way that the page says: the new key first, then the old one.
+        with (tmp_path / "keys" / "master.key").open("ab") as file:
+            file.write(before)
+        async with Gate(saying(LEAK), on_literal(), site=site, route=route) as gate:
+            assert (await gate.post("chat")).note["recorded"] is True
+
+    within(test())
+
+
+@each_form
+def test_content_that_cannot_be_locked_takes_nothing_else_along(
+    stream: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: Any) -> None:
+        raise InputError("this content is locked with another master key")
+
+    monkeypatch.setattr(vault, "seal", refuses)
+
+    async def test() -> None:
+        site, route = recording(tmp_path), {"evidence": True}
+        async with Gate(saying(LEAK), on_literal(), site=site, route=route) as gate:
+            answer = await gate.post("chat", stream=stream)
+            assert answer.note["recorded"] is True
+            assert gate.plane.books.failure is None
+        with kept(tmp_path) as record:
+            whole(record)
+            assert record.receipts == [answer.headers["x-tocsin-receipt"]]
+            assert len(record.of("alarm")) == len(record.of("stream.ended")) == 1
+            assert record.of("content.kept") == []
+            assert sum(one.contents for one in record.of("record.shed")) == 2
+            assert sum(one.events + one.receipts for one in record.of("record.shed")) == 0
+
+    within(test())
+
+
+def test_receipts_that_the_store_refuses_are_a_record_that_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Store.commit_prepared
+
+    def refuses(store: Store, given: Any) -> Any:
+        done = real(store, [one for one in given if not one.leaves])
+        answers = iter(done)
+        no = Rejected(tenant="local", reason="a rule of the store")
+        return [no if one.leaves else next(answers) for one in given]
+
+    monkeypatch.setattr(Store, "commit_prepared", refuses)
+
+    async def test() -> None:
+        async with Gate(saying(LEAK), on_literal(), site=recording(tmp_path)) as gate:
+            assert (await gate.post("chat")).note["recorded"] is False
+            await until(gate, "record_unavailable")
+            assert (await gate.post("chat")).status == 503
+            assert gate.plane.books.why == "AppendRefused: a rule of the store"
 
     within(test())
 

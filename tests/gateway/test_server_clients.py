@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +32,9 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 HOST = b"Host: gateway.example\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+WAITS = b"Expect: 100-continue\r\n"
+CHAT = b"/v1/chat/completions"
+GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def closed(gateway: Process, why: str) -> float:
@@ -217,6 +223,10 @@ def test_a_process_that_is_too_slow_takes_nothing_new_until_it_is_not(tmp_path: 
         (b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\nContent-Length: 1\r\n\r\n", 417),
+        (b"POST / HTTP/1.1\r\nHost: a\r\n%s%sContent-Length: 1\r\n\r\n" % (WAITS, WAITS), 417),
+        (b"POST / HTTP/1.1\r\nHost: a\r\n%s\r\n" % WAITS, 417),
+        (b"POST / HTTP/1.0\r\nHost: a\r\n%sContent-Length: 1\r\n\r\n" % WAITS, 417),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n%s\r\n" % WAITS, 417),
         (b"POST / HTTP/1.0\r\nContent-Length: 0\r\n\r\n", 505),
         (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", 400),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 01\r\n\r\nx", 400),
@@ -235,6 +245,85 @@ def test_a_request_of_an_unusual_shape_is_refused_and_the_connection_closed(
         assert said.startswith((b"HTTP/1.1 %d " % status, b"HTTP/1.0 %d " % status))
         assert b"100 Continue" not in said
         assert plain.logged("fault") == []
+
+
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [
+        (b"Content-Length: 5\r\n\r\n", b"hello"),
+        (CHUNKED, b"5\r\nhello\r\n0\r\n\r\n"),
+    ],
+)
+@pytest.mark.parametrize("waits", [WAITS, WAITS.lower(), WAITS.upper()])
+def test_a_client_that_waits_for_a_word_before_its_body_gets_one(
+    plain: Process, waits: bytes, framing: bytes, body: bytes
+) -> None:
+    with talking(plain) as client:
+        for _ in range(2):  # the connection is kept
+            client.send(b"POST %s?do=ok HTTP/1.1\r\n%s%s%s" % (CHAT, HOST, waits, framing))
+            assert client.until(b"\r\n\r\n") == GO_ON
+            client.send(body)
+            status, said = client.answer()
+            assert (status, json.loads(said)["size"]) == (200, 5)
+
+
+def test_a_client_that_says_so_and_does_not_wait_is_answered_too(plain: Process) -> None:
+    with talking(plain) as client:
+        client.post(headers=WAITS, body=b"hello")
+        assert client.until(b"\r\n\r\n") == GO_ON
+        status, body = client.answer()
+        assert (status, json.loads(body)["size"]) == (200, 5)
+
+
+def test_curl_sends_a_long_body(plain: Process) -> None:
+    curl = shutil.which("curl")
+    if curl is None:
+        pytest.skip("curl is not installed")
+    host, port = plain.where
+    url = f"http://{host}:{port}/v1/chat/completions?do=ok"
+    # It goes on by itself after this time: so long that the test would not end well.
+    given = ["-sSv", "--noproxy", "*", "--http1.1", "--expect100-timeout", "600"]
+    given += [
+        "--max-time",
+        "50",
+        "-H",
+        WAITS.decode().strip(),
+        "--data-binary",
+        "@-",
+        "-w",
+        "\n%{http_code}",
+        url,
+    ]
+    done = subprocess.run(
+        [curl, *given], input=b"x" * 50_000, capture_output=True, timeout=60, check=False
+    )
+    body, _, status = done.stdout.decode().rpartition("\n")
+    assert status == "200", done.stderr.decode()
+    assert json.loads(body)["size"] == 50_000
+    assert b"< HTTP/1.1 100 Continue" in done.stderr
+
+
+def test_no_answer_says_which_versions_run(tmp_path: Path) -> None:
+    requests = [
+        b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"PUT / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nno field\r\n\r\n",
+        b"\x00\x01\r\n\r\n",
+        *(
+            b"POST %s?do=%s HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n" % (CHAT, do)
+            for do in (b"ok", b"fail", b"flood")
+        ),
+    ]
+    with stub(tmp_path) as gateway:
+        for where in (gateway.where, gateway.metrics):
+            for request_ in requests:
+                with Client(where) as client:
+                    client.send(request_)
+                    head = client.until(b"\r\n\r\n").decode().lower()
+                said = [line for line in head.split("\r\n") if line.startswith("server:")]
+                assert said in ([], ["server: tocsin"]), request_
+                assert "aiohttp" not in head
 
 
 def test_a_health_check_may_be_of_http_1_0(plain: Process) -> None:

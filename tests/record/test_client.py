@@ -267,6 +267,7 @@ def test_a_busy_record_is_waited_for() -> None:
         ("https://a.example", "k\r\nx: y", "s"),
         ("https://a.example", "k", ""),
         ("https://a.example", "k", "my shop"),
+        ("https://a.example", "k", "Tocsin/gateway"),
     ],
 )
 def test_what_cannot_be_used_is_said_at_once(url: str, key: str, source: str) -> None:

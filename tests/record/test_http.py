@@ -30,7 +30,18 @@ from record.world import (
 from tocsin.errors import InputError, StoreBusy, StoreFailed, StoreFull
 from tocsin.events.cloudevents import BATCH, SINGLE, encode_batch, encode_cloudevent
 from tocsin.events.envelope import Links
-from tocsin.events.kinds import Accessed, ControlChanged, Feedback, Reviewed, StreamOpened
+from tocsin.events.kinds import (
+    Accessed,
+    Body,
+    CalibrationChanged,
+    ControlChanged,
+    Feedback,
+    PolicyChanged,
+    Reviewed,
+    RolloutStaged,
+    Shed,
+    StreamOpened,
+)
 from tocsin.events.spans import Span, span_of
 from tocsin.limits import EVENTS_BATCH_MAX, EVENTS_BYTES_MAX, EVENTS_UNDER_WAY_MAX, SPANS_BATCH_MAX
 from tocsin.record import otlp
@@ -280,6 +291,86 @@ def test_some_kinds_take_more_than_the_right_to_send(tmp_path: Path) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/traces"])
+def test_no_door_takes_what_only_tocsin_says(tmp_path: Path, path: str) -> None:
+    forged = [
+        event(1, id="r_1.1"),
+        event(2, id="tocsin.access.0"),
+        event(3, source="tocsin/gateway"),
+        event(4, Accessed(by="k_7", role="admin", action="content.read")),
+        event(5, Shed(events=9, source="tocsin/recorder")),
+        event(6, Reviewed(label="safe", selection_probability=-3.0)),
+        event(7),
+    ]
+    spans = path == "/v1/traces"
+    body = otlp.to_json(map(span_of, forged)) if spans else encode_batch(forged)
+    headers = {**bearer(), "content-type": otlp.JSON if spans else BATCH}
+    _, raw, _, found = _post(tmp_path, body, headers, path)
+    told = msgspec.json.decode(raw)
+    rejected = told["partialSuccess"]["rejectedSpans"] if spans else told["rejected"]
+    assert (int(rejected), found) == (6, [event(7)])
+
+
+def test_a_reviewer_judges_cases_and_sends_nothing_else(tmp_path: Path) -> None:
+    judged = event(1, Reviewed(label="safe"))
+    moved = event(2, ControlChanged(control="stop", to="off", by="x"))
+    body = msgspec.json.encode([judged, moved, event(3)])
+
+    async def main() -> None:
+        async with serving(tmp_path) as (url, client, store):
+            headers = {**bearer("key-to-judge"), **_JSON}
+            async with client.post(url + "/v1/events", data=body, headers=headers) as answer:
+                assert answer.status == 207
+                told = (await answer.json())["events"]
+            assert [e["verdict"] for e in told] == ["accepted", "rejected", "rejected"]
+            assert {e["reason"] for e in told[1:]} == {"this key may not send events"}
+            assert stored(store) == [judged]
+            spans = otlp.to_json([span_of(event(4, Reviewed(label="safe")))])
+            async with client.post(url + "/v1/traces", data=spans, headers=headers) as answer:
+                assert answer.status == 403
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        PolicyChanged(policy="p", digest="d"),
+        CalibrationChanged(check="c", digest="d"),
+        RolloutStaged(rollout="r", stage="s"),
+    ],
+)
+def test_a_key_that_only_sends_changes_no_rules(tmp_path: Path, changed: Body) -> None:
+    body = msgspec.json.encode([event(1, changed)])
+    headers = {**bearer("key-to-send"), **_JSON}
+    status, raw, _, found = _post(tmp_path, body, headers)
+    assert (status, found) == (207, [])
+    assert b"this key may not move kill switches" in raw
+
+
+def test_a_response_without_a_receipt_is_told_from_an_id_that_nobody_knows(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as (url, client, store):
+            opened = event(1, StreamOpened(api="chat"), links=Links(call="r_1", request="q1"))
+            store.commit([Append(tenant="shop", events=(opened,))])
+
+            async def ask(wanted: str, key: str = "key-of-shop") -> tuple[int, str]:
+                path = f"{url}/v1/receipts/{wanted}"
+                async with client.get(path, headers=bearer(key)) as answer:
+                    return answer.status, (await answer.json())["error"]["message"]
+
+            status, said = await ask("r_1")
+            assert status == 404
+            assert "this response has no receipt" in said
+            assert "/v1/traces/" in said
+            unknown = (404, "there is no such receipt")
+            assert await ask("r_1", "key-of-bank") == unknown
+            assert await ask("r_2") == unknown
+            assert await ask("q1") == unknown
+
+    run(main())
+
+
 # ------------------------------------------------------------------------------------------ traces
 
 
@@ -525,5 +616,39 @@ def test_a_store_that_cannot_be_read_is_503(error: Exception, status: int) -> No
             for path in ("/v1/traces/a", "/v1/receipts/a"):
                 async with client.get(url + path, headers=bearer()) as answer:
                     assert answer.status == status
+
+    run(main())
+
+
+def test_refused_reads_are_all_counted_however_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tocsin.record.http.LIMIT_TOLD_S", 0.05)
+
+    def told(store: Store, by: str) -> list[Accessed]:
+        bodies = [s.event.body for s in store.events(Scope("shop"))]
+        return [b for b in bodies if isinstance(b, Accessed) and b.by == by]
+
+    async def main() -> None:
+        async with (
+            recording(tmp_path) as (recorder, store),
+            served(recorder, store) as url,
+            aiohttp.ClientSession() as session,
+        ):
+            for number in range(30):
+                for key, status in (("key-of-shop", 404), ("key-to-send", 403)):
+                    asked = session.get(f"{url}/v1/traces/none-{number}", headers=bearer(key))
+                    async with asked as answer:
+                        assert answer.status == status
+            refused = ("k_shop", "k_send")
+
+            def whole() -> bool:
+                return all(sum(b.times for b in told(store, by)) == 30 for by in refused)
+
+            await until(whole, 0.01)
+            for by in refused:
+                found = told(store, by)
+                assert (found[0].target, found[0].times) == ("traces/none-0", 1)
+                assert all(b.action == "record.read" and not b.allowed for b in found)
 
     run(main())

@@ -332,6 +332,7 @@ def test_odd_json_is_an_error(body: bytes) -> None:
         ["fd00:ec2::254"],
         ["::ffff:10.0.0.1"],
         ["2002:7f00:1::"],
+        ["2001:0:c000:201::f5ff:fffe"],
         ["64:ff9b::a00:1"],
         ["168.63.129.16"],
         ["93.184.216.34", "10.0.0.1"],
@@ -344,7 +345,16 @@ def test_addresses_inside_are_refused(found: list[str]) -> None:
         address_of("a.example", 443, private=False, resolve=lambda *_: found)
 
 
-@pytest.mark.parametrize("found", ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "::"])
+@pytest.mark.parametrize(
+    "found",
+    [
+        "169.254.169.254",
+        "::ffff:169.254.169.254",
+        "2001:0:c000:201::5601:5601",
+        "fe80::1",
+        "::",
+    ],
+)
 def test_some_are_refused_even_within_ones_own_network(found: str) -> None:
     with pytest.raises(AddressRefused):
         address_of("a.example", 443, private=True, resolve=lambda *_: [found])

@@ -22,7 +22,7 @@ from record.world import (
 
 from tocsin.errors import AppendRefused, StoreBusy, StoreDamaged, StoreFailed, StoreFull
 from tocsin.events.envelope import Event, Links
-from tocsin.events.kinds import Feedback, Shed, StreamEnded
+from tocsin.events.kinds import ContentKept, Feedback, Shed, StreamEnded
 from tocsin.record.recorder import Recorder
 from tocsin.record.surroundings import Bounds, State
 from tocsin.store import Append, Content, Entry, Keys, Scope, Store, Writer
@@ -82,6 +82,28 @@ def test_what_was_recorded_is_there_and_redacted(tmp_path: Path) -> None:
             assert "ann" not in found.body.comment
             assert (found.links.user or "").startswith("u_")
         assert not found_in(tmp_path, b"ann@example.com")
+
+    run(main())
+
+
+def test_what_meets_an_id_that_is_taken_is_counted_and_told(tmp_path: Path) -> None:
+    async def main() -> None:
+        meters, told = _Meters(), []
+        async with recording(
+            tmp_path, meters=meters, differs=lambda tenant, ids: told.append((tenant, ids))
+        ) as (recorder, store):
+            store.commit([_append(1), _append(2)])
+            recorder.note(_append(1, events=(event(1, Feedback(verdict="up")), event(2), event(3))))
+            await until(lambda: not recorder.waiting)
+            assert told == [("shop", ("e1",))]
+            assert ("shed", 0, 1) in meters.said
+            assert [e.id for e in stored(store)] == ["e1", "e2", "e3"]
+            # Whoever waits for what they sent is told there, and nobody else is.
+            committed = await recorder.record(
+                _append(1, events=(event(3, StreamEnded(outcome="ok")),))
+            )
+            assert committed.differing == ("e3",)
+            assert len(told) == 1
 
     run(main())
 
@@ -283,7 +305,7 @@ def test_a_writer_that_has_failed_fails_the_recorder() -> None:
     run(main())
 
 
-def test_a_refused_append_says_nothing_about_the_store() -> None:
+def test_a_refused_append_of_a_client_says_nothing_about_the_store() -> None:
     async def main() -> None:
         writer = SlowWriter()
         recorder = _slow(writer)
@@ -292,7 +314,88 @@ def test_a_refused_append_says_nothing_about_the_store() -> None:
         writer.settle(AppendRefused("no"))
         with pytest.raises(AppendRefused):
             await asked
+        assert (recorder.state, recorder.why) == ("ok", "")
+
+    run(main())
+
+
+@pytest.mark.parametrize("kept", [{}, {"entries": (_ENTRY,)}])
+def test_a_refused_append_of_our_own_is_said_until_one_is_taken(kept: dict[str, Any]) -> None:
+    async def main() -> None:
+        writer = SlowWriter()
+        recorder = _slow(writer)
+        assert recorder.note(_append(1, **kept))
+        writer.settle(AppendRefused("a rule"))
+        await until(lambda: recorder.state == "slow")
+        assert recorder.why == "AppendRefused: a rule"
+        # What clients send says nothing about what the process itself has to say.
+        asked = asyncio.ensure_future(recorder.record(_append(2)))
+        await until(lambda: writer.given)
+        writer.settle()
+        await asked
+        assert recorder.state == "slow"
+        assert recorder.note(_append(3, **kept))
+        writer.settle()
+        await until(lambda: recorder.state == "ok")
+        assert recorder.why == ""
+
+    run(main())
+
+
+def test_what_was_refused_once_is_tried_again_after_a_while() -> None:
+    async def main() -> None:
+        writer = SlowWriter()
+        recorder = _slow(writer, refused_ms=20)
+        assert recorder.note(_append())
+        writer.settle(AppendRefused("a rule"))
+        await until(lambda: recorder.state == "slow")
+        await until(lambda: recorder.state == "ok")
+
+    run(main())
+
+
+def test_content_that_cannot_be_locked_takes_nothing_else_along() -> None:
+    async def main() -> None:
+        writer, meters = SlowWriter(), _Meters()
+        recorder = _slow(writer, meters)
+        await recorder.start()
+        keeping = ContentKept(content="c1", what="input", why="sample", chars=4, expires_us=NOW_US)
+        given = _append(
+            events=(event(1), event(2, keeping)), entries=(_ENTRY,), contents=(_content(1),)
+        )
+        asked = asyncio.ensure_future(recorder.record(given))
+        await until(lambda: writer.given)
+        writer.settle(AppendRefused("locked with another key"))
+        await until(lambda: any(append.entries for append, _ in writer.given))
+        left = next(append for append, _ in writer.given if append.entries)
+        assert (left.events, left.contents) == ((event(1),), ())
+        writer.settle()
+        assert (await asked).last == 1
         assert recorder.state == "ok"
+        assert ("shed", 1, 0) in meters.said
+        await until(lambda: writer.given)
+        (told,) = (one.body for append, _ in writer.given for one in append.events)
+        assert told == Shed(contents=1, events=0, receipts=0, source="tocsin/recorder")
+        writer.settle()
+        await recorder.close()
+        assert recorder.waiting == 0
+
+    run(main())
+
+
+def test_why_nothing_is_taken_is_said() -> None:
+    async def main() -> None:
+        writer = SlowWriter()
+        recorder = _slow(writer, slow_ms=0)
+        assert recorder.why == ""
+        recorder.note(_append(1))
+        await until(lambda: recorder.state == "slow")
+        assert recorder.why == ""  # it is late, and nobody knows why
+        writer.refusal = StoreBusy("somebody holds it")
+        assert recorder.why == "StoreBusy: somebody holds it"
+        writer.settle(StoreFailed("a sync failed"))
+        await until(lambda: recorder.state == "failed")
+        assert recorder.why == "StoreFailed: a sync failed"
 
     run(main())
 

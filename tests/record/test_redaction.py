@@ -7,6 +7,7 @@ import secrets
 import string
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
@@ -33,7 +34,7 @@ from tocsin.events.kinds import (
 from tocsin.model import Finding
 from tocsin.record.fields import FREE, NAMES, PEOPLE, PROMPTS, SESSIONS, fields_of_text
 from tocsin.record.redaction import PatternFinder, Redaction, Redactor
-from tocsin.verifiers.patterns import Rule
+from tocsin.verifiers.patterns import Rule, rules
 
 KEY = b"k" * 32
 FINDER = PatternFinder()
@@ -253,6 +254,117 @@ def test_rules_of_ones_own_are_used_on_names_too() -> None:
     assert of.name("x-CASE-123456").startswith("x-[custom:")
     assert of.text("about CASE-12 456").startswith("about [custom:")
     assert of.name("case-closed") == "case-closed"
+
+
+GIVEN = [
+    ("pw=", "hunter2secret", ""),
+    ("pwd: ", "Sommer2024", " thanks"),
+    ("pwd: ", "hunter", ""),
+    ("passwort=", "geheim", ""),
+    ("mein Passwort ist ", "Sommer2024", " oder so"),
+    ("my password is ", "hunter2", "."),
+    ("Kennwort lautet: ", "blauerElefant", ""),
+    ('{"password":"', "letmein", '"}'),
+    ("PGPASSWORD=", "abc123", ""),
+    ("WLAN-Passwort: ", "88776655", ""),
+    ("pin: ", "4711", ""),
+    ("?a=b&pw=", "abcd", "&x=1"),
+    ("token=", "ab12cd", ""),
+    ('"secret": "', "s3cr3ts", '"'),
+    ("", "030 1234567", ""),
+    ("", "0171/1234567", ""),
+    ("", "+49 (0)30 1234567", ""),
+    ("", "+49 (0) 30 / 123 45 67", ""),
+    ("", "0049 30 123456", ""),
+    ("", "0049-30-123456", ""),
+    ("", "00491711234567", ""),
+    ("", "001-518-640-0854", ""),
+    ("", "(030) 1234567", ""),
+    ("", "01711234567", ""),
+    ("", "0171 123 45 67", ""),
+    ("", "030/123456-78", ""),
+    ("", "020 7946 0958", ""),
+    ("", "03 93 92 16 85", ""),
+    ("Telefon ", "1234567", ""),
+    ("erreichbar unter ", "12 34 56 78", ""),
+    ("Handynummer:", "01711234567", ""),
+]
+
+
+@pytest.mark.parametrize(("before", "value", "after"), GIVEN)
+def test_what_is_told_in_any_form_is_masked_in_text_and_in_names(
+    before: str, value: str, after: str
+) -> None:
+    told = f"{before}{value}{after}"
+    for text in (told, f"see {told} there", f"({told})", f"so: {told}, and more."):
+        for masked in (redactor().text(text), redactor().name(text)):
+            assert value not in masked
+            assert "[sensitive_data:" in masked
+
+
+KEPT = [
+    "r_01J9ZQ0123456789ABCDEF",
+    "550e8400-e29b-41d4-a716-446655440000",
+    "e29b0000-0123-4567-9123-a46655440000",
+    "sha256:0123456789abcdef0123456789abcdef",
+    "0123456789012345678901234567890123456789",
+    "2026-01-02T03:04:05Z",
+    "2026-01-02 03:04:05.012345",
+    "03:04:05.0123456",
+    "02.01.2026",
+    "01/02/2026",
+    "20260102030405",
+    "1.0.12",
+    "2024.012.34567",
+    "v0.123-20260102",
+    "gpt-4o-2024-08-06",
+    "claude-3-5-sonnet-20241022",
+    "1234567",
+    "0123456",
+    "0012345678",
+    "runs/0123/456789",
+    "run-0123-456789",
+    "doc:0123-456789",
+    "step 0012 of 0420",
+    "n = 420, epsilon 0.1, lambda=-0.4265350590800739",
+    "p50=0.012 p99=0.345",
+    "tokens=51200 ms=1234",
+    "token: 51200000",
+    "max_token=4096",
+    "between 56 and 108 of 1,000",
+    "10.000.000",
+    "pass: 3 of 4, fail: 1",
+    "the password is wrong",
+    "password: required",
+    "Passwort vergessen",
+    "das Passwort ist falsch.",
+    "password was changed/reset",
+    "password = ****",
+    "password=${DB_PASSWORD}",
+    "vault:password:rotate",
+    "tocsin/gateway",
+]
+
+
+@pytest.mark.parametrize("text", KEPT)
+def test_ids_times_versions_and_numbers_are_kept(text: str) -> None:
+    for whole in (text, f"see {text} there"):
+        assert redactor().text(whole) == whole
+        assert redactor().name(whole) == whole
+
+
+def test_rules_of_a_file_come_beside_those_for_redaction_alone(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(
+        "[builtin]\nexclude = ['phone_trunk']\n[[rule]]\nid = 'case'\npattern = 'CASE-[0-9]{4}'\n"
+    )
+    of = Redaction(PatternFinder(rules(str(file), redacting=True)), KEY).tenant("shop")
+    assert "1234" not in of.text("CASE-1234, pw=1234x")
+    assert of.text("030 1234567") == "030 1234567"
+    with pytest.raises(InputError, match="no built-in rule"):
+        rules(str(file))
+    known = {rule.id for rule in rules()}
+    assert known < {rule.id for rule in rules(redacting=True)}
 
 
 # ------------------------------------------------------------------------------------------- bounds

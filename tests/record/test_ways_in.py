@@ -15,7 +15,6 @@ from record.world import NOW_US, bearer, event, recording, run, served, serving
 from tocsin.events.cloudevents import BATCH, encode_batch
 from tocsin.events.envelope import Event, Links, Segment
 from tocsin.events.kinds import (
-    Accessed,
     Body,
     Classified,
     ControlChanged,
@@ -23,6 +22,7 @@ from tocsin.events.kinds import (
     Feedback,
     Retrieved,
     Reviewed,
+    RolloutStaged,
     StreamEnded,
     ToolDenied,
 )
@@ -43,7 +43,7 @@ def _bodies(secret: str) -> list[Body]:
         Failed(failure=secret, phase="mid_stream", response=secret, detail=secret),
         StreamEnded(outcome="ok", failure=secret, steps={secret: 1}, lowest={secret: 0.5}),
         ControlChanged(control=secret, to=secret, by=secret, reason=secret),
-        Accessed(by=secret, role=secret, action=secret, target=secret, reason=secret),
+        RolloutStaged(rollout=secret, stage=secret, by=secret, reason=secret),
     ]
 
 

@@ -27,6 +27,7 @@ KEYS = {
     "key-of-shop": Principal(tenant="shop", id="k_shop", role="admin"),
     "key-of-bank": Principal(tenant="bank", id="k_bank", role="admin"),
     "key-to-send": Principal(tenant="shop", id="k_send", role="operator", scopes=("record.write",)),
+    "key-to-judge": Principal(tenant="shop", id="k_judge", role="reviewer"),
     "key-to-look": Principal(tenant="shop", id="k_look", role="viewer"),
 }
 
@@ -80,6 +81,7 @@ class SlowWriter:
     def __init__(self) -> None:
         self.given: list[tuple[Append, Future[Committed]]] = []
         self.refuses: StoreError | None = None
+        self.refusal: StoreError | None = None
 
     def submit(self, append: Append) -> Future[Committed]:
         """Take an append, or refuse it."""

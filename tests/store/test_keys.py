@@ -10,7 +10,7 @@ import pytest
 
 from tocsin.errors import InputError
 from tocsin.receipts import Signer, read_keys
-from tocsin.store import Append, Content, Entry, Keys, Store
+from tocsin.store import Append, Content, Entry, Keys, Store, vault
 from tocsin.store.work import Work
 
 NAME = "example.com/log"
@@ -108,7 +108,7 @@ def test_a_key_that_was_lost_is_not_made_anew(tmp_path: Path, lost: str, whole: 
     with Store.open(place) as store:
         made = Keys.open(folder, name=NAME, work=store.work())
         store.use(made)
-        assert store.work() == Work(where=f"sqlite:///{place}", **dict.fromkeys(WORKS, False))
+        assert store.work() == Work(where=f"sqlite:///{place}")
         content = Content(
             id="c1", subject="u_1", request="q1", what="input", text="said", why="sample",
             expires_us=10**18,
@@ -129,7 +129,44 @@ def test_a_key_that_was_lost_is_not_made_anew(tmp_path: Path, lost: str, whole: 
     assert lost not in now
 
 
-WORKS = ("signed", "locked", "told")
+def locked(folder: Path, place: str) -> tuple[Keys, Work]:
+    """Make a store with raw content in it, and the keys that it was locked with."""
+    with Store.open(place) as store:
+        made = Keys.open(folder, name=NAME, work=store.work())
+        store.use(made)
+        content = Content(
+            id="c1", subject="u_1", request="q1", what="input", text="said", why="sample",
+            expires_us=10**18,
+        )  # fmt: skip
+        store.commit([Append(tenant="acme", contents=(content,))])
+        return made, store.work()
+
+
+def test_another_master_key_than_the_one_that_locked_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    old, work = locked(folder, str(tmp_path / "record.db"))
+    new = base64.b64encode(bytes(range(32))).decode()
+    before = base64.b64encode(old.master).decode()
+    (folder / "master.key").write_text(f"{new}\n")
+    with pytest.raises(InputError, match=r"locked with the master key .*master\.key' does not"):
+        Keys.open(folder, work=work)
+    for given in (new, f"{new},{new}"):
+        with pytest.raises(InputError, match="TOCSIN_MASTER_KEY does not hold it"):
+            Keys.open(folder, work=work, environment={"TOCSIN_MASTER_KEY": given})
+    (folder / "master.key").write_text(f"{new}\n{before}\n")
+    assert Keys.open(folder, work=work).masters == (bytes(range(32)), old.master)
+    both = {"TOCSIN_MASTER_KEY": f"{new},{before}"}
+    assert Keys.open(folder, work=work, environment=both).masters[1] == old.master
+
+
+def test_a_store_that_forgot_what_was_locked_takes_any_master_key(tmp_path: Path) -> None:
+    folder, place = tmp_path / "keys", str(tmp_path / "record.db")
+    locked(folder, place)
+    (folder / "master.key").write_bytes(base64.b64encode(bytes(range(32))))
+    with Store.open(place, create=False) as store:
+        with store.transaction("erase") as connection:
+            vault.erase_tenant(connection, "acme", 1)
+        assert Keys.open(folder, work=store.work()).master == bytes(range(32))
 
 
 def test_a_signing_key_whose_public_key_is_there_is_lost(tmp_path: Path) -> None:

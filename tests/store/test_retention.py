@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 pytest.importorskip("duckdb")
 
-from tocsin.errors import InputError
+from tocsin.errors import AccessDenied, InputError
 from tocsin.events.envelope import Event, Links, Segment
 from tocsin.events.kinds import Accessed, Alarmed, Feedback, StreamEnded, Used
 from tocsin.receipts.merkle import root
@@ -20,6 +20,7 @@ from tocsin.store import Append, Content, Entry, Keys, Scope, Store, closing
 from tocsin.store import tables as t
 from tocsin.store.history import KINDS, History
 from tocsin.store.retention import CLASSES, check_rules, retain
+from tocsin.store.roles import Principal, local
 
 ACME, OTHER = Scope("acme"), Scope("other")
 DAY = 86_400_000_000
@@ -108,9 +109,27 @@ def test_it_is_recorded(store: Store, history: History) -> None:
     assert isinstance(said.event.body, Accessed)
     assert said.event.body.action == "retention.apply"
     assert said.event.body.reason == "30 of feedback after 10 days"
+    assert said.event.body.by == "retention"
     retain(history, ACME, {"feedback": 10})
     assert len(history.events(ACME, kind="access")) == 1
     assert history.events(OTHER, kind="access") == []
+
+
+def test_who_had_it_done_is_recorded(store: Store, history: History) -> None:
+    retain(history, ACME, {"feedback": 10}, by=local("acme", "ann"))
+    (said,) = history.events(ACME, kind="access")
+    assert isinstance(said.event.body, Accessed)
+    assert said.event.body.by == "local:ann"
+
+
+def test_who_may_not_takes_nothing_away(store: Store, history: History) -> None:
+    by = Principal(tenant="acme", id="k_1", role="operator")
+    with pytest.raises(AccessDenied, match="needed: admin"):
+        retain(history, ACME, {"feedback": 10}, by=by)
+    assert left(history)["feedback"] == 40
+    (said,) = history.events(ACME, kind="access")
+    assert isinstance(said.event.body, Accessed)
+    assert (said.event.body.by, said.event.body.allowed) == ("k_1", False)
 
 
 def test_without_the_event_nothing_goes(
@@ -121,7 +140,7 @@ def test_without_the_event_nothing_goes(
     def refuse(*_: object) -> None:
         raise InputError("no room")
 
-    monkeypatch.setattr(store, "commit", refuse)
+    monkeypatch.setattr("tocsin.store.oversight.commit", refuse)
     with pytest.raises(InputError, match="no room"):
         retain(history, ACME, {"feedback": 10})
     assert history.events(ACME) == before

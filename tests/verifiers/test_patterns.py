@@ -117,7 +117,7 @@ def test_a_match_does_not_go_over_the_end_of_a_turn(raw: Patterns) -> None:
 
 
 def test_a_finding_holds_no_text() -> None:
-    assert Finding.__struct_fields__ == ("rule", "category", "start", "end", "form")
+    assert Finding.__struct_fields__ == ("rule", "category", "start", "end", "form", "goes_on")
 
 
 # --------------------------------------------------------------------------------------- forms

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -11,17 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tocsin.cli.history import refuse_stranger
+from tocsin.cli.asking import KEY_VARIABLE, who
+from tocsin.cli.history import FOLDER
 from tocsin.cli.terminal import json_bytes, out, plain, table
-from tocsin.errors import AccessDenied, InputError
+from tocsin.errors import InputError
 from tocsin.limits import BREAK_GLASS_MINUTES
 
 if TYPE_CHECKING:
-    from tocsin.store.access import Access, Principal
-    from tocsin.store.keys import Keys
-
-KEY_VARIABLE = "TOCSIN_KEY"
-"""Holds the key of whoever asks; without it the command speaks for somebody on the machine."""
+    from tocsin.record.redaction import Redactor
+    from tocsin.store.access import Access, Action, Principal
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,7 +28,11 @@ def tenant_options(f: F) -> F:
     options: list[Callable[[F], F]] = [
         click.option("--tenant", required=True, help="Whose record."),
         click.option(
-            "--keys", "folder", metavar="FOLDER", help="Keys of the store, as the gateway has them."
+            "--keys",
+            "folder",
+            type=FOLDER,
+            metavar="FOLDER",
+            help="Keys of the store, as the gateway has them.",
         ),
         click.option(
             "--as",
@@ -48,19 +49,25 @@ def tenant_options(f: F) -> F:
 
 @contextmanager
 def asking(
-    store: str, tenant: str, folder: str | None, name: str | None, *, new: bool = False
-) -> Iterator[tuple[Access, Principal, Keys | None, Callable[[str], str]]]:
-    """Open a store and say who asks, for a tenant that exists unless it may be `new`.
+    store: str,
+    tenant: str,
+    folder: str | None,
+    name: str | None,
+    action: Action,
+    *,
+    new: bool | None = None,
+) -> Iterator[tuple[Access, Principal, Redactor | None]]:
+    """Open a store and say who asks, for a tenant that exists unless it may be `new`, see `who`.
 
     Yields:
-        What needs a role, who asks, the keys where there are any, and what makes a pseudonym.
+        What needs a role, who asks, and what makes pseudonyms where there are keys.
 
     Raises:
         AccessDenied: the key in the environment is unknown, or another tenant's.
     """
     from tocsin.record.redaction import PatternFinder, Redaction
     from tocsin.store import Keys, Store
-    from tocsin.store.access import Access, local
+    from tocsin.store.access import Access
 
     keys = None if folder is None else Keys.open(folder, create=False, environment=os.environ)
     lasting = None if keys is None else keys.redaction
@@ -68,23 +75,8 @@ def asking(
     redaction = Redaction(PatternFinder(), lasting or secrets.token_bytes(32))
     with Store.open(store, keys=keys, create=False) as opened:
         access = Access(opened, redact=lambda of, text: redaction.tenant(of).text(text))
-        key = os.environ.get(KEY_VARIABLE)
-        if key is None:
-            if not new:
-                refuse_stranger(opened, tenant)
-            by = local(tenant, name or getpass.getuser())
-        else:
-            by = _holder(access, key, tenant, name)
-        yield access, by, keys, redaction.tenant(tenant).person
-
-
-def _holder(access: Access, key: str, tenant: str, name: str | None) -> Principal:
-    if name is not None:
-        raise InputError(f"--as is not for who comes with a key in {KEY_VARIABLE}")
-    found = access.principal(key)
-    if found is None or found.tenant != tenant:
-        raise AccessDenied(f"the key in {KEY_VARIABLE} opens nothing of tenant {tenant!r}")
-    return found
+        by = who(opened, tenant, action, name=name, new=new)
+        yield access, by, None if lasting is None else redaction.tenant(tenant)
 
 
 def moment(us: int | None) -> str:
@@ -126,7 +118,11 @@ def roles(*, as_json: bool) -> None:
 @tenant_options
 @click.option("--since", metavar="TIME", help="From this time on, such as 2026-01-31T00:00:00Z.")
 @click.option(
-    "--folder", "history", metavar="FOLDER", help="Where the history is, if not remembered."
+    "--folder",
+    "history",
+    type=FOLDER,
+    metavar="FOLDER",
+    help="Where the history is, if not remembered.",
 )
 def listed(
     store: str,
@@ -144,14 +140,14 @@ def listed(
 
     Example: tocsin access list record.db --tenant acme
     """
-    from tocsin.events.kinds import Accessed
+    from tocsin.events.kinds import Accessed, ContentErased
     from tocsin.events.moments import from_rfc3339
 
     try:
         since_us = 0 if since is None else from_rfc3339(since)
     except ValueError as e:
         raise InputError(f"--since: {e}") from None
-    with asking(store, tenant, folder, name) as (access, by, _, _):
+    with asking(store, tenant, folder, name, "access.read") as (access, by, _):
         log = access.log(by, since_us=since_us, folder=history)
         grants = access.grants(by)
     if as_json:
@@ -165,8 +161,12 @@ def listed(
             done = body.action if body.allowed else f"{body.action} REFUSED"
             of = f"  {body.target}" if body.target else ""
             under = f"  under {body.break_glass}" if body.break_glass else ""
-            line = f"{moment(stored.event.time_us)}  {body.by} ({body.role})  {done}{of}{under}"
-            _say(line, body.reason)
+            often = f"  {body.times:,} times" if body.times > 1 else ""
+            line = f"{body.by} ({body.role})  {done}{of}{under}{often}"
+            _say(f"{moment(stored.event.time_us)}  {line}", body.reason)
+        elif isinstance(body, ContentErased):
+            line = f"{body.by}  erased {body.contents:,} contents, and keys of {body.subjects:,}"
+            _say(f"{moment(stored.event.time_us)}  {line} subjects")
     for g in grants:
         times = f"{moment(g.from_us)} to {moment(g.until_us)}"
         _say(f"grant {g.id}  {g.principal}  {times}  by {g.given_by}", g.reason)
@@ -200,7 +200,8 @@ def grant(
 
     Example: tocsin access grant record.db --tenant acme --reason "case 12: was the alarm right?"
     """
-    with asking(store, tenant, folder, name) as (access, by, _, _):
+    action: Action = "content.open" if to is None else "grant.give"
+    with asking(store, tenant, folder, name, action) as (access, by, _):
         made = access.grant(by, to=to, reason=reason, minutes=minutes)
     if as_json:
         click.echo(json_bytes(made))
@@ -220,6 +221,7 @@ def key() -> None:
 @click.option("--scope", "scopes", multiple=True, metavar="ACTION", help="Narrow it; repeatable.")
 @click.option("--days", type=float, help="After which it expires.")
 @click.option("--label", default="", help="For people.")
+@click.option("--new-tenant", "new", is_flag=True, help="The record need not know the tenant yet.")
 def add(
     store: str,
     tenant: str,
@@ -230,13 +232,16 @@ def add(
     days: float | None,
     label: str,
     *,
+    new: bool,
     as_json: bool,
 ) -> None:
     """Make a key for one tenant of STORE. It is shown this once, and kept as a hash.
 
+    A tenant that the record does not know is refused, unless --new-tenant says that it is meant.
+
     Example: tocsin access key add record.db --tenant acme --role auditor --days 30
     """
-    with asking(store, tenant, folder, name, new=True) as (access, by, _, _):
+    with asking(store, tenant, folder, name, "key.manage", new=new) as (access, by, _):
         made = access.add_key(by, role, scopes=scopes, days=days, label=label)
     if as_json:
         click.echo(json_bytes({"id": made.id, "key": made.key}))
@@ -256,7 +261,7 @@ def revoke(
 
     Example: tocsin access key revoke record.db k_0123 --tenant acme
     """
-    with asking(store, tenant, folder, name) as (access, by, _, _):
+    with asking(store, tenant, folder, name, "key.manage") as (access, by, _):
         access.revoke_key(by, key_id)
     click.echo(json_bytes({"revoked": key_id}) if as_json else f"{key_id} opens nothing any more")
 
@@ -269,7 +274,7 @@ def keys(store: str, tenant: str, folder: str | None, name: str | None, *, as_js
 
     Example: tocsin access key list record.db --tenant acme
     """
-    with asking(store, tenant, folder, name) as (access, by, _, _):
+    with asking(store, tenant, folder, name, "key.manage") as (access, by, _):
         found = access.keys(by)
     if as_json:
         click.echo(json_bytes({"keys": found}))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tocsin.cli.history import day, moment, opened, refuse_stranger
+from tocsin.cli.asking import permitted
+from tocsin.cli.history import FOLDER, day, moment, opened
 from tocsin.cli.terminal import json_bytes, lines, number, percent, plain, prose, table
 from tocsin.errors import InputError
 from tocsin.limits import AUDIT_WORDS_MAX
@@ -19,9 +21,11 @@ if TYPE_CHECKING:
     from tocsin.events.envelope import Event
     from tocsin.record.audit.clusters import Cell, Dimension
     from tocsin.record.audit.drift import CheckDrift, Period
+    from tocsin.record.audit.sources import Told
     from tocsin.record.audit.statistics import Share
     from tocsin.record.audit.threshold import CheckAlarms
     from tocsin.store.history import Taken
+    from tocsin.store.reading import Stored
 
 F = TypeVar("F", bound=Callable[..., Any])
 _HOUR_US = 3_600_000_000
@@ -34,7 +38,19 @@ def asked(f: F) -> F:
         click.option("--tenant", required=True, help="Whose record."),
         click.option("--since", metavar="TIME", help="From then on, such as 2026-01-31T00:00:00Z."),
         click.option("--until", metavar="TIME", help="Before that time."),
-        click.option("--folder", metavar="FOLDER", help="Where the history is, if not remembered."),
+        click.option(
+            "--source",
+            "sources",
+            metavar="NAME",
+            multiple=True,
+            help="Responses that it told of alone, such as tocsin/gateway; repeatable.",
+        ),
+        click.option(
+            "--folder",
+            type=FOLDER,
+            metavar="FOLDER",
+            help="Where the history is, if not remembered.",
+        ),
         click.option("--plot", metavar="FILE.png|FILE.svg", help="Draw the answer."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
     ]
@@ -61,7 +77,8 @@ def clusters(plot: str | None, *, as_json: bool, **given: Any) -> None:
     from tocsin.record.audit.clusters import KINDS, NEEDED, clusters
 
     with _events(KINDS, NEEDED, plot, given) as (events, taken):
-        found = clusters(events, taken=sum(gone.n for gone in taken if gone.kind == "alarm"))
+        gone = sum(gone.n for gone in taken if gone.kind == "alarm")
+        found = clusters(events, taken=gone, only=given["sources"])
     if _shown(found, plot, as_json=as_json):
         return
     console = lines()
@@ -82,6 +99,7 @@ def clusters(plot: str | None, *, as_json: bool, **given: Any) -> None:
         )
     for dimension in found.dimensions:
         _dimension(console, dimension)
+    _told(console, found.told)
     _drawn(console, plot)
 
 
@@ -102,7 +120,9 @@ def drift(
     until_us = moment(reference_until, "--reference-until")
     period_us = _microseconds(period_hours, "--period-hours")
     with _events(KINDS, NEEDED, plot, given) as (events, taken):
-        found = drift(events, reference_until_us=until_us, period_us=period_us)
+        found = drift(
+            events, reference_until_us=until_us, period_us=period_us, only=given["sources"]
+        )
     if _shown(found, plot, as_json=as_json):
         return
     console = lines()
@@ -121,6 +141,7 @@ def drift(
             "that they moved, not why."
         )
     )
+    _told(console, found.told)
     _drawn(console, plot)
 
 
@@ -135,7 +156,7 @@ def threshold(plot: str | None, epsilon: float | None, *, as_json: bool, **given
     from tocsin.record.audit.threshold import KINDS, NEEDED, threshold
 
     with _events(KINDS, NEEDED, plot, given) as (events, _):
-        found = threshold(events, epsilon=epsilon)
+        found = threshold(events, epsilon=epsilon, only=given["sources"])
     if _shown(found, plot, as_json=as_json):
         return
     console = lines()
@@ -143,6 +164,7 @@ def threshold(plot: str | None, epsilon: float | None, *, as_json: bool, **given
     rows = [_check_alarms(check) for check in found.checks]
     if not rows:
         console.print("no alarm is in the record")
+        _told(console, found.told)
         return
     console.print(table("", heads, rows))
     for check in found.checks:
@@ -151,6 +173,7 @@ def threshold(plot: str | None, epsilon: float | None, *, as_json: bool, **given
         console.print(prose(f"The interval {said}."))
     if found.missed:
         console.print(prose(f"{found.missed:,} responses without any alarm were called unsafe."))
+    _told(console, found.told)
     _drawn(console, plot)
 
 
@@ -167,7 +190,7 @@ def escalations(plot: str | None, within_hours: float, *, as_json: bool, **given
     within_us = _microseconds(within_hours, "--within-hours")
     with _events(KINDS, NEEDED, plot, given) as (events, _):
         until_us = moment(given["until"], "--until")
-        found = escalations(events, within_us=within_us, until_us=until_us)
+        found = escalations(events, within_us=within_us, until_us=until_us, only=given["sources"])
     if _shown(found, plot, as_json=as_json):
         return
     console = lines()
@@ -185,6 +208,7 @@ def escalations(plot: str | None, within_hours: float, *, as_json: bool, **given
     for astray in found.astray:
         some = ", ".join(_short(name) for name in astray.examples[:3])
         console.print(_line(f"{astray.count:,} × {astray.what}: {some}"))
+    _told(console, found.told)
     _drawn(console, plot)
 
 
@@ -194,7 +218,7 @@ def escalations(plot: str | None, within_hours: float, *, as_json: bool, **given
 @contextmanager
 def _events(
     kinds: tuple[str, ...], needed: tuple[str, ...], plot: str | None, given: dict[str, Any]
-) -> Iterator[tuple[Iterator[Event], list[Taken]]]:
+) -> Iterator[tuple[Iterable[Event], list[Taken]]]:
     """Open the record and give what is asked about, and what of it was taken away.
 
     What cannot be drawn is refused before, and so is a time of which needed events are gone.
@@ -213,11 +237,21 @@ def _events(
         if time_us is not None:
             which[f"{name}_us"] = time_us
     with opened(given["store"], folder=given["folder"]) as (store, history):
-        refuse_stranger(store, given["tenant"])
+        permitted(store, given["tenant"], "audit.ask")
         scope = Scope(given["tenant"])
         taken = history.taken(scope, **which)
         refuse_gaps(taken, needed)
-        yield (stored.event for stored in history.stream(scope, **which)), taken
+        yield _Again(partial(history.stream, scope, **which)), taken
+
+
+class _Again:
+    """Events that are read anew whenever they are gone through."""
+
+    def __init__(self, stream: Callable[[], Iterator[Stored]]) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[Event]:
+        return (stored.event for stored in self._stream())
 
 
 def _shown(found: Any, plot: str | None, *, as_json: bool) -> bool:
@@ -243,6 +277,29 @@ def _microseconds(hours: float, option: str) -> int:
     if not 0 < hours <= 24 * 36_525:
         raise InputError(f"{option} {hours:g}: above 0")
     return int(hours * _HOUR_US)
+
+
+def _told(console: Console, told: Told) -> None:
+    """Say whose word the numbers rest on, where it is not that of Tocsin alone."""
+    if told.by_others:
+        others = ", ".join(_short(name) for name in told.others)
+        console.print(
+            prose(
+                f"{told.by_others:,} of these {told.responses:,} responses were told by other "
+                f"services: {others}."
+            )
+        )
+    if told.aside:
+        console.print(
+            prose(
+                f"{told.aside:,} events of other services are left aside: they are about the "
+                "course of responses that Tocsin itself told of."
+            )
+        )
+    if told.broken:
+        console.print(
+            prose(f"{told.broken:,} events are left out: they hold a number that cannot be.")
+        )
 
 
 def _drawn(console: Console, plot: str | None) -> None:

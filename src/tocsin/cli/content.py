@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from tocsin.cli.access import asking, moment, tenant_options
+from tocsin.cli.asking import pseudonym, refuse_key
+from tocsin.cli.history import FOLDER
 from tocsin.cli.terminal import err, json_bytes, plain
 from tocsin.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tocsin.store.access import Erasure
 
 
@@ -44,8 +44,8 @@ def listed(
 
     Example: tocsin content list record.db --tenant acme --request r_12
     """
-    with asking(store, tenant, folder, name) as (access, by, keys, person):
-        subject = None if user is None else _subject(user, person, known=keys is not None)
+    with asking(store, tenant, folder, name, "record.read") as (access, by, of):
+        subject = None if user is None else pseudonym(user, of)
         found = access.contents(by, request=request, subject=subject)
     if as_json:
         click.echo(json_bytes({"contents": found}))
@@ -80,7 +80,7 @@ def read(
     """
     if folder is None:
         raise InputError("raw content is encrypted: name the folder of the keys with --keys")
-    with asking(store, tenant, folder, name) as (access, by, _, _):
+    with asking(store, tenant, folder, name, "content.read") as (access, by, _):
         found = access.read(by, content, reason=reason)
     if as_json:
         click.echo(json_bytes(found))
@@ -120,8 +120,8 @@ def erase(
     """
     if (user is not None) + (request is not None) + whole != 1:
         raise InputError("say what to erase, once: --user, --request or --all")
-    with asking(store, tenant, folder, name) as (access, by, keys, person):
-        subject = None if user is None else _subject(user, person, known=keys is not None)
+    with asking(store, tenant, folder, name, "content.erase") as (access, by, of):
+        subject = None if user is None else pseudonym(user, of)
         done = access.erase(by, subject=subject, request=request, reason=reason)
     if as_json:
         click.echo(json_bytes(done))
@@ -155,7 +155,14 @@ def _tell_erased(done: Erasure, user: str | None, request: str | None, *, as_jso
 
 @command.command("rewrap", short_help="Wrap the keys anew with the current master key.")
 @click.argument("store")
-@click.option("--keys", "folder", required=True, metavar="FOLDER", help="Keys of the store.")
+@click.option(
+    "--keys",
+    "folder",
+    type=FOLDER,
+    required=True,
+    metavar="FOLDER",
+    help="Keys of the store.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def rewrap(store: str, folder: str, *, as_json: bool) -> None:
     """Wrap the keys of all tenants of STORE anew with the current master key.
@@ -171,6 +178,7 @@ def rewrap(store: str, folder: str, *, as_json: bool) -> None:
 
     keys = Keys.open(folder, create=False, environment=os.environ)
     with Store.open(store, keys=keys, create=False) as opened:
+        refuse_key(opened, "key.manage", "the master key locks what is of all tenants")
         with opened.transaction("wrap the keys anew") as connection:
             done = vault.rotate_master(connection, keys)
         purged = vault.purge(opened)
@@ -178,11 +186,3 @@ def rewrap(store: str, folder: str, *, as_json: bool) -> None:
         click.echo(json_bytes({"rewrapped": done, "purged": purged}))
         return
     click.echo(f"{done} keys of tenants are wrapped with the current master key now")
-
-
-def _subject(user: str, person: Callable[[str], str], *, known: bool) -> str:
-    """Return whose key is meant; without the store's keys only a pseudonym says it."""
-    is_pseudonym = len(user) == 22 and user.startswith("u_")
-    if not known and not is_pseudonym:
-        raise InputError("a name becomes a pseudonym by the store's keys: give --keys as well")
-    return person(user) if known else user

@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tocsin.cli.asking import each
 from tocsin.cli.terminal import json_bytes, lines, plain, progress, prose, table
 from tocsin.errors import InputError
-from tocsin.limits import HISTORY_AFTER_HOURS, TENANTS_TOLD_MAX
+from tocsin.limits import HISTORY_AFTER_HOURS
 
 if TYPE_CHECKING:
-    from tocsin.store import Scope, Store
+    from tocsin.store import Store
     from tocsin.store.history import History
 
 _HOUR_US = 3_600_000_000
+
+FOLDER = click.Path(exists=True, file_okay=False)
+"""A folder that has to be there: another one, mistyped, would be passed over in silence."""
 
 
 @contextmanager
@@ -34,32 +38,6 @@ def opened(
         there = Store.open(store, keys=given, create=False, forward=forward)
         stack.enter_context(there)
         yield there, stack.enter_context(History(there, folder))
-
-
-def whose(store: Store, tenant: str | None) -> list[Scope]:
-    """Return the tenant asked for, or all of them."""
-    from tocsin.store import Scope
-
-    refuse_stranger(store, tenant)
-    if tenant is not None:
-        return [Scope(tenant)]
-    return [Scope(head.tenant) for head in store.heads()]
-
-
-def refuse_stranger(store: Store, tenant: str | None) -> None:
-    """Refuse a tenant that the store does not know: a wrong name must not look like all quiet.
-
-    Raises:
-        click.UsageError: so that the exit status is 2.
-    """
-    known = [head.tenant for head in store.heads()]
-    if tenant is None or tenant in known:
-        return
-    some = ", ".join(known[:TENANTS_TOLD_MAX]) or "none"
-    more = len(known) - TENANTS_TOLD_MAX
-    there = f"there are {some}" if len(known) > 1 else f"there is {some}"
-    said = f"there is no tenant {tenant[:64]!r}; {there}"
-    raise click.UsageError(said + (f" and {more:,} more" if more > 0 else ""))
 
 
 def day(time_us: int) -> str:
@@ -90,7 +68,9 @@ def command() -> None:
 @command.command("close", short_help="Move events that are old enough.")
 @click.argument("store")
 @click.option("--tenant", help="Whose events; everybody's where left out.")
-@click.option("--keys", metavar="FOLDER", help="Keys of the store: sign a period first.")
+@click.option(
+    "--keys", type=FOLDER, metavar="FOLDER", help="Keys of the store: sign a period first."
+)
 @click.option("--folder", metavar="FOLDER", help="Where the files are; the store remembers it.")
 @click.option(
     "--older-than-hours",
@@ -121,17 +101,19 @@ def close(
 
     Example: tocsin history close record.db --keys keys
     """
+    from tocsin.store.scope import Scope
+
     if not hours >= 0:
         raise InputError(f"--older-than-hours {hours:g}: not below 0")
     done = []
     with opened(store, keys=keys, folder=folder, forward=True) as (there, history):
         before_us = there.now_us() // _HOUR_US * _HOUR_US - int(hours * _HOUR_US)
-        for scope in whose(there, tenant):
-            with progress(f"closing {plain(scope.tenant)}") as bar:
+        for by in each(there, tenant, "history.close"):
+            with progress(f"closing {plain(by.tenant)}") as bar:
                 closed = history.close(
-                    scope, before_us=before_us, uncovered=uncovered, progress=bar
+                    Scope(by.tenant), before_us=before_us, uncovered=uncovered, progress=bar, by=by
                 )
-            done.append((scope.tenant, closed))
+            done.append((by.tenant, closed))
         place = str(history.folder)
     if as_json:
         told = [{"tenant": name, "closed": closed} for name, closed in done]
@@ -141,6 +123,13 @@ def close(
     for name, closed in done:
         moved = sum(s.rows for s in closed.segments)
         said = f"{plain(name)}: {moved:,} events moved to {len(closed.segments)} files"
+        if not moved and closed.next_us is not None:
+            said += (
+                f": in their order, the next one is of {day(closed.next_us)}, and what is older "
+                f"than {day(before_us)} moves"
+            )
+        elif not moved and not closed.uncovered:
+            said += ": none is left that could"
         if closed.uncovered:
             said += (
                 f"; {closed.uncovered:,} stay because no signed period covers them: give --keys, "
@@ -152,15 +141,23 @@ def close(
 @command.command("list", short_help="Show which files there are.")
 @click.argument("store")
 @click.option("--tenant", help="Whose files; everybody's where left out.")
-@click.option("--folder", metavar="FOLDER", help="Where the files are, if the store cannot know.")
+@click.option(
+    "--folder",
+    type=FOLDER,
+    metavar="FOLDER",
+    help="Where the files are, if the store cannot know.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def listed(store: str, tenant: str | None, folder: str | None, *, as_json: bool) -> None:
     """Show which files hold the history of STORE.
 
     Example: tocsin history list record.db
     """
+    from tocsin.store.scope import Scope
+
     with opened(store, folder=folder) as (there, history):
-        found = [(scope.tenant, history.segments(scope)) for scope in whose(there, tenant)]
+        asked = each(there, tenant, "record.read")
+        found = [(by.tenant, history.segments(Scope(by.tenant))) for by in asked]
         place = None if history.place is None else str(history.place)
     if as_json:
         told = [{"tenant": name, "segments": segments} for name, segments in found]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from tocsin.cli.history import day, opened, whose
+from tocsin.cli.asking import each
+from tocsin.cli.history import FOLDER, day, opened
 from tocsin.cli.terminal import json_bytes, lines, plain, prose, table
 from tocsin.errors import InputError
 
@@ -22,7 +23,12 @@ from tocsin.errors import InputError
     "access, changes, or content (raw and encrypted). May be repeated; what is not named stays.",
 )
 @click.option("--dry-run", is_flag=True, help="Count only.")
-@click.option("--folder", metavar="FOLDER", help="Where the history is, if the store cannot know.")
+@click.option(
+    "--folder",
+    type=FOLDER,
+    metavar="FOLDER",
+    help="Where the history is, if the store cannot know.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     store: str,
@@ -41,11 +47,15 @@ def command(
     Example: tocsin retention record.db --keep usage=30 --keep content=7 --dry-run
     """
     from tocsin.store.retention import check_rules, retain
+    from tocsin.store.scope import Scope
 
     keep = _days(rules)
     check_rules(keep)
     with opened(store, folder=folder, forward=True) as (there, history):
-        done = [retain(history, scope, keep, dry_run=dry_run) for scope in whose(there, tenant)]
+        done = [
+            retain(history, Scope(by.tenant), keep, dry_run=dry_run, by=by)
+            for by in each(there, tenant, "retention.apply")
+        ]
     if as_json:
         click.echo(json_bytes(done))
         return

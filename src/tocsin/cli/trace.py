@@ -10,7 +10,8 @@ import msgspec
 from rich.text import Text
 from rich.tree import Tree
 
-from tocsin.cli.history import opened, refuse_stranger
+from tocsin.cli.asking import permitted, pseudonym, redactor
+from tocsin.cli.history import FOLDER, opened
 from tocsin.cli.terminal import json_bytes, lines, plain
 from tocsin.errors import InputError
 from tocsin.limits import TRACE_AROUND_US, TRACE_VALUE_CHARS_MAX
@@ -23,16 +24,28 @@ if TYPE_CHECKING:
 
 @click.command("trace", short_help="Show what happened to one request, in order.")
 @click.argument("store")
-@click.argument("id")
+@click.argument("id", required=False)
 @click.option("--tenant", required=True, help="Whose record.")
-@click.option("--folder", metavar="FOLDER", help="Where the history is, if the store cannot know.")
-@click.option("--keys", metavar="FOLDER", help="Keys of the store: find a session by your own id.")
+@click.option(
+    "--folder",
+    type=FOLDER,
+    metavar="FOLDER",
+    help="Where the history is, if the store cannot know.",
+)
+@click.option("--user", metavar="NAME", help="Everything about this person instead of one ID.")
+@click.option(
+    "--keys",
+    type=FOLDER,
+    metavar="FOLDER",
+    help="Keys of the store: find a person by name, or a session by your own id.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     store: str,
-    id: str,  # noqa: A002 - the word for it
+    id: str | None,  # noqa: A002 - the word for it
     tenant: str,
     folder: str | None,
+    user: str | None,
     keys: str | None,
     *,
     as_json: bool,
@@ -41,22 +54,34 @@ def command(
     event.
 
     In the order input, retrieval, output, tools, alarm, action, and what came after; from the store
-    and from its history. The exit status is 1 where nothing is known.
+    and from its history. With --user instead of ID, of every request of a person. The exit status
+    is 1 where nothing is known.
 
     Example: tocsin trace record.db r_8J2k --tenant acme
     """  # noqa: D205 - two lines for one sentence
     from tocsin.events.chain import chain
     from tocsin.events.moments import rfc3339
+    from tocsin.record.person import of_person
     from tocsin.store import Scope
 
-    with opened(store, folder=folder) as (there, history):
-        refuse_stranger(there, tenant)
-        found = history.trace(Scope(tenant), id)
-        if not found and keys is not None:
-            found = history.trace(Scope(tenant), _session(keys, tenant, id))
-        taken = _taken(history, Scope(tenant), found)
+    if (id is None) == (user is None):
+        raise click.UsageError("give an ID, or --user NAME")
+    scope = Scope(tenant)
+    with opened(store, keys=keys, folder=folder) as (there, history):
+        of = None if keys is None else redactor(keys, tenant)
+        about = id or pseudonym(user or "", of)
+        what = "people" if id is None else "traces"
+        permitted(there, tenant, "record.read", target=f"{what}/{about}")
+        if id is None:
+            found = of_person(history, scope, about, {})
+        else:
+            found = history.trace(scope, id)
+            if not found and of is not None:
+                found = history.trace(scope, of.session(id))
+        taken = _taken(history, scope, found)
     if not found:
-        raise InputError(f"nothing is known of {id[:64]!r} in the record of {tenant!r}")
+        said = repr(id[:64]) if id is not None else f"this person, {about}"
+        raise InputError(f"nothing is known of {said} in the record of {tenant!r}")
     branches = chain([stored.event for stored in found])
     if as_json:
         told = [
@@ -75,9 +100,9 @@ def command(
             }
             for branch in branches
         ]
-        click.echo(json_bytes({"tenant": tenant, "id": id, "branches": told, "taken": taken}))
+        click.echo(json_bytes({"tenant": tenant, "id": about, "branches": told, "taken": taken}))
         return
-    tree = Tree(Text(plain(id), style="bold"), guide_style="dim")
+    tree = Tree(Text(plain(about), style="bold"), guide_style="dim")
     for branch in branches:
         names = [f"call {branch.call}"] if branch.call else []
         names += [f"request {branch.request}"] if branch.request else []
@@ -88,17 +113,6 @@ def command(
         said = f"taken away by retention at that time, of this or of other requests: {told_of}"
         tree.add(Text(said, style="dim"))
     lines().print(tree)
-
-
-def _session(keys: str, tenant: str, name: str) -> str:
-    """Return the pseudonym under which a session of this id is stored."""
-    from tocsin.record.redaction import Redaction
-    from tocsin.store import Keys
-
-    secret = Keys.open(keys, create=False).redaction
-    if secret is None:
-        raise InputError(f"there is no redaction.key in {keys!r}")
-    return Redaction(None, secret).tenant(tenant).session(name)
 
 
 def _taken(history: History, scope: Scope, found: Sequence[Stored]) -> list[Taken]:

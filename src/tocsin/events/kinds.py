@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -22,6 +22,25 @@ Ended = Literal[
 FeedbackVerdict = Literal["up", "down", "report", "escalate", "appeal"]
 """thumbs up or down, a report of harm, a wish for a person, an appeal against a stop."""
 
+Count = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0})]
+"""How many. Ranges are looked at where an event comes in (`tocsin.events.ranges`) and not where a
+stored one is read: what is there stays readable."""
+
+Millis = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0})]
+"""How long, in milliseconds."""
+
+Tenth = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": 9})]
+"""Which tenth of a verifier's range, from the least safe one."""
+
+Part = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": 1})]
+"""A part of a whole."""
+
+Chance = Annotated[float, msgspec.Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": 1})]
+"""With which something was drawn that was drawn."""
+
+Times = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1})]
+"""How often something happened that happened."""
+
 
 class _Body(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """Base: a body names its kind in the field `kind`."""
@@ -40,7 +59,7 @@ class StreamOpened(_Body, frozen=True, kw_only=True, tag="stream.opened"):
 
     api: str
     stream: bool = True
-    unread: int = 0
+    unread: Count = 0
     prompt: str | None = None
 
 
@@ -64,15 +83,15 @@ class StreamEnded(_Body, frozen=True, kw_only=True, tag="stream.ended"):
     status: GuardStatus = "ok"
     mode: Mode = "enforce"
     hold: Hold = "window"
-    scanned: int = 0
-    held: int = 0
-    released: int = 0
-    alarms: int = 0
-    failures: int = 0
+    scanned: Count = 0
+    held: Count = 0
+    released: Count = 0
+    alarms: Count = 0
+    failures: Count = 0
     done: Intervention | None = None
     failure: str | None = None
     receipt: str | None = None
-    steps: dict[str, int] = {}
+    steps: dict[str, Count] = {}
     lowest: dict[str, float | None] = {}
     verifiers: dict[str, str] = {}
 
@@ -116,11 +135,11 @@ class Alarmed(_Body, frozen=True, kw_only=True, tag="alarm"):
     verifier_version: str
     wanted: Intervention
     done: Intervention
-    step: int = 0
+    step: Count = 0
     channel: ChannelKind = "text"
-    choice: int = 0
-    index: int = 0
-    upto: int = 0
+    choice: Count = 0
+    index: Count = 0
+    upto: Count = 0
     calibration: str | None = None
     score: float | None = None
     statistic: float | None = None
@@ -144,8 +163,8 @@ class Intervened(_Body, frozen=True, kw_only=True, tag="intervention"):
     done: Intervention
     by: str
     why: str = ""
-    released: int = 0
-    withheld: int = 0
+    released: Count = 0
+    withheld: Count = 0
 
 
 class Failed(_Body, frozen=True, kw_only=True, tag="failure"):
@@ -175,7 +194,7 @@ class ToolAttempted(_Body, frozen=True, kw_only=True, tag="tool.attempted"):
     """
 
     tool: str
-    arguments_chars: int = 0
+    arguments_chars: Count = 0
 
 
 class ToolDenied(_Body, frozen=True, kw_only=True, tag="tool.denied"):
@@ -202,8 +221,8 @@ class ToolReturned(_Body, frozen=True, kw_only=True, tag="tool.returned"):
 
     tool: str
     ok: bool
-    duration_ms: float | None = None
-    result_chars: int = 0
+    duration_ms: Millis | None = None
+    result_chars: Count = 0
 
 
 class Retrieved(_Body, frozen=True, kw_only=True, tag="retrieval"):
@@ -217,9 +236,9 @@ class Retrieved(_Body, frozen=True, kw_only=True, tag="retrieval"):
     """
 
     sources: tuple[str, ...] = ()
-    found: int = 0
-    permitted: int = 0
-    used: int = 0
+    found: Count = 0
+    permitted: Count = 0
+    used: Count = 0
     filter: Literal["applied", "absent", "failed", "unknown"] = "unknown"
 
 
@@ -235,7 +254,7 @@ class Classified(_Body, frozen=True, kw_only=True, tag="output.classified"):
 
     check: str
     category: str = ""
-    bin: int | None = None
+    bin: Tenth | None = None
     label: str = ""
 
 
@@ -263,11 +282,11 @@ class Used(_Body, frozen=True, kw_only=True, tag="usage"):
         currency: ISO 4217, such as ``EUR``.
     """
 
-    first_ms: float | None = None
-    total_ms: float | None = None
-    tokens_in: int | None = None
-    tokens_out: int | None = None
-    spend_micro: int | None = None
+    first_ms: Millis | None = None
+    total_ms: Millis | None = None
+    tokens_in: Count | None = None
+    tokens_out: Count | None = None
+    spend_micro: Count | None = None
     currency: str = ""
 
 
@@ -286,7 +305,7 @@ class Limited(_Body, frozen=True, kw_only=True, tag="limit"):
     verdict: Ruling
     action: Ruling
     left: float | None = None
-    times: int = 1
+    times: Times = 1
 
 
 class ControlChanged(_Body, frozen=True, kw_only=True, tag="control.changed"):
@@ -310,11 +329,12 @@ class Accessed(_Body, frozen=True, kw_only=True, tag="access"):
 
     Args:
         by, role: who; `by` is the id of a key, never the key.
-        action: of a closed list, see `tocsin.store.access`.
+        action: one of `tocsin.store.roles.ACTIONS`; only Tocsin's own parts tell of it.
         target: what, by id.
         reason: given by whoever asked; redacted before it is stored.
         allowed: whether it was granted.
         break_glass: id of the grant that it was done under.
+        times: how often, where one event stands for several within a second.
     """
 
     by: str
@@ -324,6 +344,7 @@ class Accessed(_Body, frozen=True, kw_only=True, tag="access"):
     reason: str = ""
     allowed: bool = True
     break_glass: str | None = None
+    times: Times = 1
 
 
 class PolicyChanged(_Body, frozen=True, kw_only=True, tag="policy.changed"):
@@ -370,7 +391,7 @@ class RolloutStaged(_Body, frozen=True, kw_only=True, tag="rollout.stage"):
 
     rollout: str
     stage: str
-    share: float | None = None
+    share: Part | None = None
     by: str = ""
     reason: str = ""
 
@@ -390,7 +411,7 @@ class Reviewed(_Body, frozen=True, kw_only=True, tag="review.outcome"):
     label: Literal["safe", "unsafe", "unclear"]
     outcome: str = ""
     reviewer: str = ""
-    selection_probability: float | None = None
+    selection_probability: Chance | None = None
     note: str = ""
 
 
@@ -408,8 +429,8 @@ class ContentKept(_Body, frozen=True, kw_only=True, tag="content.kept"):
     content: str
     what: str
     why: Literal["sample", "evidence"]
-    chars: int
-    expires_us: int
+    chars: Count
+    expires_us: Count
 
 
 class ContentErased(_Body, frozen=True, kw_only=True, tag="content.erased"):
@@ -419,11 +440,13 @@ class ContentErased(_Body, frozen=True, kw_only=True, tag="content.erased"):
         subjects: whose keys: how many.
         by: who, by the id of a key.
         reason: why; redacted before it is stored.
+        contents: how many lay under them; 0, and no subjects, where there was nothing to erase.
     """
 
-    subjects: int
+    subjects: Count
     by: str
     reason: str = ""
+    contents: Count = 0
 
 
 class Shed(_Body, frozen=True, kw_only=True, tag="record.shed"):
@@ -432,12 +455,12 @@ class Shed(_Body, frozen=True, kw_only=True, tag="record.shed"):
     Args:
         contents, events: how many.
         receipts: how many, of which the log of the process has the whole.
-        source: by whom.
+        source: by whom; a service may tell of events that it shed itself.
     """
 
-    contents: int = 0
-    events: int = 0
-    receipts: int = 0
+    contents: Count = 0
+    events: Count = 0
+    receipts: Count = 0
     source: str = ""
 
 

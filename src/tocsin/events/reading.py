@@ -13,7 +13,9 @@ from typing import Any, cast, get_args
 import msgspec
 
 from tocsin.events.envelope import SCHEMA, Event, Links, Segment
-from tocsin.events.kinds import Body
+from tocsin.events.ids import is_ours
+from tocsin.events.kinds import Body, Shed
+from tocsin.events.ranges import range_flaw
 from tocsin.limits import (
     EVENT_AHEAD_US_MAX,
     EVENT_BEHIND_US_MAX,
@@ -25,8 +27,8 @@ from tocsin.limits import (
 OUR_SOURCES = "tocsin/"
 """What the sources of Tocsin's own parts begin with; nobody else may speak for them."""
 
-OUR_KINDS = frozenset({"content.kept", "content.erased"})
-"""Kinds that only Tocsin's own parts can know of."""
+OUR_KINDS = frozenset({"access", "content.kept", "content.erased", "record.shed"})
+"""Kinds that only Tocsin's own parts can know of; `tells_of_itself` is the one exception."""
 
 FREE_TEXT = frozenset({"comment", "note", "reason", "detail", "why"})
 """Fields in which people write; all other strings name something."""
@@ -139,14 +141,38 @@ def _foreign(event: Event, now_us: int) -> Iterator[Flaw]:
         )
     if not _SOURCE.fullmatch(event.source):
         yield Flaw("source: write it in ASCII, without spaces, such as shop/checkout")
-    if event.kind in OUR_KINDS:
+    if event.kind in OUR_KINDS and not tells_of_itself(event):
         yield Flaw(f"body.kind: {event.kind} is said by Tocsin itself")
+    if is_ours(event.id):
+        yield Flaw(
+            "id: what begins with tocsin. or looks like r_ID.1 names an event of Tocsin itself; "
+            "give each event an id of your own"
+        )
+    if (out_of_range := range_flaw(event)) is not None:
+        yield Flaw(out_of_range)
     if event.time_us > now_us + EVENT_AHEAD_US_MAX:
         yield Flaw("time_us: more than five minutes ahead; is it in microseconds since 1970?")
     if event.time_us < now_us - EVENT_BEHIND_US_MAX or event.time_us < 0:
         yield Flaw("time_us: more than 90 days back; is it in microseconds since 1970?")
     if not event.id:
         yield Flaw("id: is empty; give each event one of its own")
+
+
+def tells_of_itself(event: Event) -> bool:
+    """Whether a service says how many events it had no room for, and nothing of others.
+
+    Example:
+        >>> event = Event(id="e", time_us=0, source="shop", body=Shed(events=3, source="shop"))
+        >>> tells_of_itself(event)
+        True
+    """
+    body = event.body
+    return (
+        isinstance(body, Shed)
+        and body.source == event.source
+        and not body.contents
+        and not body.receipts
+    )
 
 
 def _plainly_fits(event: Event) -> bool:

@@ -11,15 +11,11 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+from tocsin.record.addresses import METADATA, Address, inner
 
 _METADATA_NAMES = frozenset(
     {"metadata", "metadata.google.internal", "instance-data", "instance-data.ec2.internal"}
 )
-_METADATA = frozenset(
-    ipaddress.ip_address(a) for a in ("fd00:ec2::254", "100.100.100.200", "168.63.129.16")
-)
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 def url_complaint(url: str) -> str:
@@ -57,7 +53,9 @@ def is_loopback(host: str) -> bool:
     if host.rstrip(".").lower() == "localhost":
         return True
     address = _address(host)
-    return address is not None and _inner(address).is_loopback
+    # A tunnel's address may hold 127.0.0.1, and yet lead to where its packets are unpacked.
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return mapped is not None and mapped.is_loopback
 
 
 def host_of(url: str) -> str:
@@ -75,10 +73,10 @@ def _host_complaint(host: str) -> str:
         if last.isdigit() or last.startswith("0x"):
             return "write an IPv4 address as four decimal numbers, without leading zeros"
         return ""
-    inner = _inner(address)
-    if inner.is_link_local or inner in _METADATA:
+    reached = inner(address)
+    if reached.is_link_local or reached in METADATA:
         return "this is a link-local or metadata address, not a model"
-    if inner.is_multicast or inner.is_unspecified:
+    if reached.is_multicast or reached.is_unspecified:
         return "this address names no host"
     return ""
 
@@ -88,15 +86,3 @@ def _address(host: str) -> Address | None:
         return ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return None
-
-
-def _inner(address: Address) -> Address:
-    """Give the IPv4 address that an IPv6 address stands for, where it does."""
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return address.ipv4_mapped
-        if address.sixtofour is not None:
-            return address.sixtofour
-        if address in _NAT64:
-            return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-    return address

@@ -134,7 +134,8 @@ class Attempt:
         if self._settled:
             return
         self._settled = True
-        guarded, call, outlet = self._guarded, self._call, self._outlet
+        guarded, call = self._guarded, self._call
+        first_ms = self._first_ms(outcome)
         if self._finished:
             call.let_go()
         else:
@@ -143,12 +144,6 @@ class Attempt:
         conversation = self._conversation
         if conversation is not None and self._checking:
             conversation.lost = True
-        first_ms = None
-        if outlet is not None and outlet.opened_s is not None:
-            first_ms = (outlet.opened_s - self._job.began_s) * 1_000
-        elif outlet is not None and outcome != "client_gone" and guarded.account().released:
-            # What was cleared goes out with the end, as soon as this is told.
-            first_ms = (asyncio.get_running_loop().time() - self._job.began_s) * 1_000
         self._recording = settle(
             self._job,
             guarded,
@@ -168,6 +163,19 @@ class Attempt:
                 collected=self._collected,
             ),
         )
+
+    def _first_ms(self, outcome: Outcome) -> float | None:
+        """Say how long the first text of a stream took; None where none was shown."""
+        outlet = self._outlet
+        if outlet is None or not self._guarded.account().released:
+            return None
+        shown_s = outlet.shown_s
+        if shown_s is None:
+            if outcome == "client_gone":
+                return None
+            # What was cleared goes out with the end, as soon as this is told.
+            shown_s = asyncio.get_running_loop().time()
+        return (shown_s - self._job.began_s) * 1_000
 
     @property
     def _is_second(self) -> bool:

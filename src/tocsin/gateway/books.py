@@ -72,6 +72,10 @@ class Keeper(Protocol):
     def failure(self) -> RecordFailure | None:
         """Why nothing can be recorded now; None where it can."""
 
+    @property
+    def why(self) -> str:
+        """What is in the way, for the log; empty where nothing is."""
+
     def salt(self, tenant: str, receipt: str) -> bytes:
         """Give the salt for what a receipt says of withheld text."""
 
@@ -129,6 +133,11 @@ class Books:
     def failure(self) -> RecordFailure | None:
         """Why nothing can be recorded now; None where it can, or where there is no record."""
         return None if self.keeper is None else self.keeper.failure
+
+    @property
+    def why(self) -> str:
+        """What is in the way, for the log; empty where nothing is."""
+        return "" if self.keeper is None else self.keeper.why
 
     def salt(self, tenant: str, receipt: str) -> bytes:
         """Give the salt for what a receipt says of withheld text; empty without a record."""
@@ -190,27 +199,32 @@ class Books:
 
     async def _keep(self, keeper: Keeper, told: Told) -> bool:
         """Have it recorded; raises nothing but that it is cut off by the end of the process."""
-        late = asyncio.get_running_loop().call_later(RECORD_WAIT_MS / 1_000, self._late, told)
+        said = asyncio.Event()
+        wait_s = RECORD_WAIT_MS / 1_000
+        late = asyncio.get_running_loop().call_later(wait_s, self._late, told, said)
         try:
             await keeper.keep(told)
         except asyncio.CancelledError:
-            self._lost(told, StoreBusy("the process ended before it was known to be on disk"))
+            self._lost(told, StoreBusy("the process ended before it was known to be on disk"), said)
             raise
         except Exception as e:  # noqa: BLE001 - whatever fails there, it is not recorded
-            self._lost(told, e)
+            self._lost(told, e, said)
             return False
         finally:
             late.cancel()
         self._meters.receipt(written=True)
         return True
 
-    def _late(self, told: Told) -> None:
+    def _late(self, told: Told, said: asyncio.Event) -> None:
         """Report a receipt that is not on disk in time; it may get there yet."""
+        said.set()
         self._meters.failure(told.route, "record_unavailable", "report")
         receipt = None if told.receipt is None else told.receipt.who.id
-        self._log.say("record_unavailable", id=receipt, why=f"no answer in {RECORD_WAIT_MS} ms")
+        cause = ": ".join(filter(None, (f"no answer in {RECORD_WAIT_MS} ms", self.why)))
+        self._log.say("record_unavailable", id=receipt, why=cause)
 
-    def _lost(self, told: Told, error: Exception) -> None:
+    def _lost(self, told: Told, error: Exception, said: asyncio.Event | None = None) -> None:
+        """Say that a receipt is not recorded; one that was late has been counted."""
         receipt = told.receipt
         failure: RecordFailure = "record_unavailable"
         if isinstance(error, StoreFailed):
@@ -218,7 +232,8 @@ class Books:
         known = isinstance(error, TocsinError)
         why = {"why": f"{type(error).__name__}: {error}"} if known else place(error)
         self._meters.receipt(written=False)
-        self._meters.failure(told.route, failure, "report")
+        if said is None or not said.is_set() or failure != "record_unavailable":
+            self._meters.failure(told.route, failure, "report")
         self._log.say(failure, receipt=msgspec.to_builtins(receipt), **why)
 
     async def close(self, wait_s: float = CLOSE_S) -> None:

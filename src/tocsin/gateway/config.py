@@ -24,6 +24,11 @@ Name = Annotated[
 ]
 """What receipts, headers and metrics call things by."""
 
+LogName = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]*$", min_length=1, max_length=256)
+]
+"""What signatures call the log by."""
+
 ModelPattern = Annotated[str, Meta(min_length=1, max_length=limits.IDENTIFIER_CHARS_MAX)]
 Milliseconds = Annotated[int, Meta(ge=1, le=limits.GATEWAY_WAIT_MS_MAX)]
 Streams = Annotated[int, Meta(ge=1, le=limits.GATEWAY_STREAMS_MAX)]
@@ -246,14 +251,13 @@ class RecordConfig(Part, frozen=True, kw_only=True):
         period_s: how often it is signed what happened and what did not.
         content_days: how long raw content is kept.
         redaction: a file of rules, as ``patterns:FILE`` reads it, for what is masked before
-            anything is stored; the built-in rules where left out.
+            anything is stored, beside the wider rules for redaction alone, which it may exclude;
+            the built-in rules where left out.
     """
 
     store: Annotated[str, Meta(min_length=1, max_length=4_096)]
     keys: Annotated[str, Meta(min_length=1, max_length=4_096)]
-    log: Annotated[
-        str, Meta(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]*$")
-    ]
+    log: LogName
     period_s: Annotated[float, Meta(ge=1.0, le=86_400.0)] = limits.RECORD_PERIOD_S
     content_days: Annotated[float, Meta(gt=0.0, le=limits.CONTENT_DAYS_MAX)] = 14.0
     redaction: str | None = None

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import msgspec
 
 from tocsin.errors import InputError
-from tocsin.gateway.config import Config, Name
+from tocsin.gateway.config import Config, LogName, Name
 from tocsin.gateway.yaml_text import Place, parse_yaml
 from tocsin.limits import GATEWAY_COMPLAINTS_MAX, GATEWAY_CONFIG_BYTES_MAX
 from tocsin.verifiers.reading import read_whole
@@ -284,6 +284,11 @@ def _said(kind: Any, data: Any, message: str, *, hidden: bool) -> str:
         return f"write one of {', '.join(options)}"
     if kind == Name and isinstance(data, str):
         return "a name has 1 to 64 letters, digits and . _ : - and begins with a letter or digit"
+    if kind == LogName and isinstance(data, str):
+        return (
+            "a log is named with 1 to 256 letters, digits and . _ : / - and begins with a letter "
+            "or digit, such as gateway.example.com"
+        )
     wants_text = kind is str or (get_origin(kind) is Annotated and get_args(kind)[0] is str)
     if wants_text and not isinstance(data, str | dict | list):
         return f"this is read as {_what(data)}; put quotes around it"

@@ -186,6 +186,14 @@ class Connection(web.RequestHandler):
 
     # ------------------------------------------------------------- what aiohttp would say by itself
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; it says who answers, and not which versions of what."""
+        if not resp.prepared:
+            resp.headers["server"] = "tocsin"
+        return await super().finish_response(request, resp, start_time)
+
     def handle_error(
         self,
         request: web.BaseRequest,

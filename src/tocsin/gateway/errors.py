@@ -42,12 +42,7 @@ class Refuse(msgspec.Struct, frozen=True, kw_only=True):
         response = web.Response(
             status=self.status or STATUS[self.kind],
             body=_json(codec.error(self.kind, self.message, self.param)),
-            headers={
-                "content-type": "application/json",
-                "server": "tocsin",
-                **headers,
-                **self.headers,
-            },
+            headers={"content-type": "application/json", **headers, **self.headers},
         )
         if self.closes:
             response.force_close()

@@ -6,6 +6,7 @@ import asyncio
 
 from aiohttp import web
 
+from tocsin.events.ids import response_id
 from tocsin.gateway import headers
 from tocsin.gateway.access import ACCESS, Access
 from tocsin.gateway.attempt import Attempt, whole
@@ -105,7 +106,7 @@ async def _read(
     if route is None or api not in route.upstream.speaks:
         return Refuse(kind="not_found", message="there is no such model here", param="model")
     access.route = route.name
-    access.receipt = f"r_{plane.new_id()}"
+    access.receipt = response_id(plane.new_id())
     return Job(
         plane=plane,
         request=request,

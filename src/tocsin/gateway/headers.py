@@ -80,12 +80,7 @@ def policy_name(guard: Guard) -> str:
 
 def of_guard(guard: Guard, receipt: str) -> dict[str, str]:
     """Give what every answer under a policy carries."""
-    return {
-        "server": "tocsin",
-        RECEIPT: receipt,
-        POLICY: policy_name(guard),
-        MODE: guard.mode,
-    }
+    return {RECEIPT: receipt, POLICY: policy_name(guard), MODE: guard.mode}
 
 
 def for_upstream(

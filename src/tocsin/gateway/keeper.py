@@ -13,8 +13,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from tocsin.errors import InputError, StoreError
+from tocsin.errors import AppendRefused, InputError, StoreError
 from tocsin.gateway.books import RawContent, RecordFailure, Told
+from tocsin.gateway.log import Log
 from tocsin.gateway.meters import Meters
 from tocsin.gateway.site import RecordPlan, Site
 from tocsin.gateway.telling import named
@@ -24,7 +25,7 @@ from tocsin.limits import (
     RECORD_CLOSE_MS_MAX,
     RECORD_SLOW_MS,
 )
-from tocsin.record.recorder import Recorder
+from tocsin.record.recorder import Recorder, said
 from tocsin.record.redaction import PatternFinder, Redaction, Redactor
 from tocsin.record.surroundings import Bounds
 from tocsin.store import Append, Content, Entry, Keys, Scope, Store, Writer
@@ -34,7 +35,7 @@ from tocsin.store.vault import expire, purge
 _json = msgspec.json.Encoder().encode
 
 
-async def open_keeper(site: Site, meters: Meters) -> RecordKeeper:
+async def open_keeper(site: Site, meters: Meters, log: Log | None = None) -> RecordKeeper:
     """Open the record that a configuration names, and begin to keep it.
 
     Raises:
@@ -44,32 +45,39 @@ async def open_keeper(site: Site, meters: Meters) -> RecordKeeper:
     plan = site.record
     if plan is None:
         raise InputError("the configuration names no record")
-    keeper = await asyncio.to_thread(_opened, plan, tuple(_names(site)), meters)
+    keeper = await asyncio.to_thread(_opened, plan, tuple(_names(site)), meters, log)
     await keeper.start()
     return keeper
 
 
-def _opened(plan: RecordPlan, names: Iterable[str], meters: Meters) -> RecordKeeper:
+def _opened(
+    plan: RecordPlan, names: Iterable[str], meters: Meters, log: Log | None
+) -> RecordKeeper:
     store = Store.open(plan.store)
     try:
         # A key that went missing is not made anew beside what it signed, locked or masked.
         keys = Keys.open(plan.keys, name=plan.log, environment=os.environ, work=store.work())
         store.use(keys)
-        return _keeper(plan, names, store, keys, meters)
+        return _keeper(plan, names, store, keys, meters, log)
     except BaseException:
         store.close()
         raise
 
 
 def _keeper(
-    plan: RecordPlan, names: Iterable[str], store: Store, keys: Keys, meters: Meters
+    plan: RecordPlan,
+    names: Iterable[str],
+    store: Store,
+    keys: Keys,
+    meters: Meters,
+    log: Log | None,
 ) -> RecordKeeper:
     secret = keys.redaction
     if secret is None:
         raise InputError(f"there is no key of the redaction in {str(plan.keys)!r}")
     redaction = Redaction(PatternFinder(plan.redaction), secret, names)
     salting = hmac.digest(secret, b"tocsin.salts/1", "sha256")
-    return RecordKeeper(store, redaction, salting, plan.period_s, meters)
+    return RecordKeeper(store, redaction, salting, plan.period_s, meters, log)
 
 
 def _names(site: Site) -> Iterable[str]:
@@ -92,18 +100,26 @@ class RecordKeeper:
         salting: the key that the salts of receipts are made from.
         period_s: how often periods are signed.
         meters: counts.
+        log: is told what was not written, since its ids were taken.
 
     Attributes:
         access: whose key is whose, of those that the store keeps.
     """
 
     def __init__(
-        self, store: Store, redaction: Redaction, salting: bytes, period_s: float, meters: Meters
+        self,
+        store: Store,
+        redaction: Redaction,
+        salting: bytes,
+        period_s: float,
+        meters: Meters,
+        log: Log | None = None,
     ) -> None:
         self.store = store
         self._redaction = redaction
         self._salting = salting
         self._meters = meters
+        self._log = log
         self._counted = (0, 0)
         self._writer = Writer(store)
         self.recorder = Recorder(
@@ -112,6 +128,7 @@ class RecordKeeper:
             bounds=Bounds(period_s=period_s, slow_ms=RECORD_SLOW_MS),
             periods=lambda tenant: store.close_period(Scope(tenant)),
             meters=meters,
+            differs=self._differs,
         )
         self.access = Access(store, redact=lambda tenant, text: redaction.tenant(tenant).text(text))
         self._closing = asyncio.Event()
@@ -133,6 +150,11 @@ class RecordKeeper:
             case "slow":
                 return "record_unavailable"
         return None
+
+    @property
+    def why(self) -> str:
+        """What is in the way, for the log; empty where nothing is."""
+        return self.recorder.why if self.store.failed is None else said(self.store.failed)
 
     def salt(self, tenant: str, receipt: str) -> bytes:
         """Give the salt for what a receipt says of withheld text."""
@@ -181,7 +203,13 @@ class RecordKeeper:
         Raises:
             TocsinError: they are not.
         """
-        await self.recorder.record(self._append(told))
+        committed = await self.recorder.record(self._append(told))
+        if committed.differing:
+            raise AppendRefused(_differing(committed.differing))
+
+    def _differs(self, tenant: str, ids: tuple[str, ...]) -> None:
+        if self._log is not None:
+            self._log.say("record_differs", tenant=tenant, ids=list(ids), why=_differing(ids))
 
     async def close(self) -> None:
         """Record what waits, but not for ever, and close the store."""
@@ -226,6 +254,11 @@ class RecordKeeper:
                 gone += expire(connection, tenant, self.store.now_us())
         if gone:
             purge(self.store)
+
+
+def _differing(ids: tuple[str, ...]) -> str:
+    """Say what is not written, and why."""
+    return f"not written, since something else is stored under the same id: {', '.join(ids)}"
 
 
 def _content(one: RawContent, redactor: Redactor) -> Content:

@@ -17,6 +17,7 @@ _STREAM: Mapping[str, str] = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
     "x-accel-buffering": "no",
+    "server": "tocsin",
 }
 
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -45,6 +46,7 @@ class Outlet:
     Attributes:
         response: what goes to the client; None before the first byte.
         opened_s: when it did, on the loop's clock.
+        shown_s: when the first bytes went out that are more than a keep-alive and its head.
         begins_s: from when on the first bytes may go out although there is no text yet; on the
             loop's clock, never where None.
     """
@@ -64,6 +66,7 @@ class Outlet:
         "begins_s",
         "opened_s",
         "response",
+        "shown_s",
     )
 
     def __init__(
@@ -85,6 +88,7 @@ class Outlet:
         self._within = False  # some of what is sent has gone out, and some has not
         self._writer: StreamWriter | None = None
         self.opened_s: float | None = None
+        self.shown_s: float | None = None
         self.begins_s: float | None = None
         self.response: web.StreamResponse | None = None
 
@@ -100,7 +104,7 @@ class Outlet:
         writer = self._writer
         if writer is None or len(data) > CLIENT_WRITE_BYTES:
             return self.write(data)
-        self._wrote_s = self._loop.time()
+        self._shows()
         now(writer.write(data, drain=False))
         return writer.drain() if self._protocol.writing_paused else None
 
@@ -111,7 +115,7 @@ class Outlet:
             ConnectionError: the client has gone.
         """
         writer = self._writer or await self._open()
-        self._wrote_s = self._loop.time()
+        self._shows()
         if len(data) <= CLIENT_WRITE_BYTES:
             await writer.write(data, drain=False)
             if self._protocol.writing_paused:
@@ -137,9 +141,15 @@ class Outlet:
             data = b""
         elif self._writer is None:
             await self._open()
+        self._shows()
         self._ended = True
         if self.response is not None:
             await self.response.write_eof(data)
+
+    def _shows(self) -> None:
+        self._wrote_s = self._loop.time()
+        if self.shown_s is None:
+            self.shown_s = self._wrote_s
 
     async def _open(self) -> StreamWriter:
         narrow(self._request)

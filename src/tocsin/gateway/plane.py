@@ -84,6 +84,7 @@ class Plane:
         self._turned_away = TurnedAway()
         self._watched: set[Watched] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._why_told = True
 
     async def start(self) -> None:
         """Begin, within the loop.
@@ -95,7 +96,7 @@ class Plane:
         if self.live.site.record is not None and self.books.keeper is None:
             from tocsin.gateway.keeper import open_keeper  # SQLAlchemy: a third of a second
 
-            self.books.keeper = await open_keeper(self.live.site, self.meters)
+            self.books.keeper = await open_keeper(self.live.site, self.meters, self.log)
         self.session = open_session()
         self.conversations = Conversations(loop.time)
         self._timer = loop.call_later(TICK_MS / 1_000, self._tick, loop)
@@ -127,12 +128,16 @@ class Plane:
 
     def _look(self) -> None:
         """See how the record is; where it has failed, the process has to go."""
-        failure = self.books.failure
-        if failure == self.standing.failure:
+        failure, why = self.books.failure, self.books.why
+        if failure == self.standing.failure and (self._why_told or not why):
             return
-        self.standing.failure = failure
-        self.log.say("record", state="ok" if failure is None else failure)
-        if failure == "record_failed":
+        was, self.standing.failure = self.standing.failure, failure
+        self._why_told = failure is None or bool(why)
+        if failure is None:
+            self.log.say("record", state="ok")
+            return
+        self.log.say("record", state=failure, why=why or "what waits is not written in time")
+        if failure == "record_failed" and was != failure:
             self.standing.leave()
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:

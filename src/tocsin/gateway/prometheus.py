@@ -39,6 +39,32 @@ _COMMIT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 10)
 _FIRST_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
+class _Made:
+    """What is made for one registry; children are given by a call with the values of the labels.
+
+    Finding a child takes longer than counting, so it is found once: the labels are closed lists
+    and names of the configuration.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+    def counter(self, name: str, says: str, *labels: str) -> Callable[..., Counter]:
+        made = Counter(f"tocsin_{name}", says, labels, registry=self.registry)
+        return cache(made.labels) if labels else lambda: made
+
+    def seconds(
+        self, name: str, says: str, buckets: tuple[float, ...], *labels: str
+    ) -> Callable[..., Histogram]:
+        made = Histogram(
+            f"tocsin_{name}_seconds", says, labels, buckets=buckets, registry=self.registry
+        )
+        return cache(made.labels) if labels else lambda: made
+
+    def gauge(self, name: str, says: str, mode: _Mode, *labels: str) -> Gauge:
+        return Gauge(f"tocsin_{name}", says, labels, registry=self.registry, multiprocess_mode=mode)
+
+
 class Prometheus:
     """The counters of one process; `tocsin.gateway.meters.Meters`, and what the server itself adds.
 
@@ -53,26 +79,9 @@ class Prometheus:
     def __init__(self) -> None:
         if FOLDER in os.environ and values.ValueClass is values.MutexValue:
             raise RuntimeError(f"prometheus_client was imported before {FOLDER} was set")
-        registry = CollectorRegistry()
-        self._registry = registry
-
-        def counter(name: str, says: str, *labels: str) -> Callable[..., Counter]:
-            made = Counter(f"tocsin_{name}", says, labels, registry=registry)
-            # Finding a child takes longer than counting. The labels are closed lists and names
-            # of the configuration.
-            return cache(made.labels) if labels else lambda: made
-
-        def seconds(
-            name: str, says: str, buckets: tuple[float, ...], *labels: str
-        ) -> Callable[..., Histogram]:
-            made = Histogram(
-                f"tocsin_{name}_seconds", says, labels, buckets=buckets, registry=registry
-            )
-            return cache(made.labels) if labels else lambda: made
-
-        def gauge(name: str, says: str, mode: _Mode, *labels: str) -> Gauge:
-            return Gauge(f"tocsin_{name}", says, labels, registry=registry, multiprocess_mode=mode)
-
+        made = _Made()
+        self._registry = made.registry
+        counter, seconds, gauge = made.counter, made.seconds, made.gauge
         self._started = counter("requests_started", "Requests that came in.", "api")
         self._ended = counter(
             "requests_ended",
@@ -122,7 +131,7 @@ class Prometheus:
         self._ready = gauge("ready", "1 where every worker takes requests.", "livemin")
         self._record_ok.set(1)
         if FOLDER not in os.environ:
-            ProcessCollector(registry=registry)
+            ProcessCollector(registry=self._registry)
 
     def text(self) -> bytes:
         """Give all of it as Prometheus reads it, all workers together."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from tocsin.gateway.errors import Refuse
+from tocsin.record.bodies import Unread, read_body
 from tocsin.stream.codec import Codec
 from tocsin.stream.events import Asked, Refused
 
@@ -51,24 +51,15 @@ async def _body(request: web.Request, bytes_max: int, body_ms: int) -> bytes | R
             status=415,
             closes=True,
         )
-    too_large = Refuse(
-        kind="too_large", message=f"the body has more than {bytes_max} bytes", closes=True
-    )
-    if (request.content_length or 0) > bytes_max:
-        return too_large
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(body_ms / 1_000):
-            while data := await request.content.readany():
-                parts.append(data)
-                size += len(data)
-                if size > bytes_max:
-                    return too_large
-    except TimeoutError:
-        return Refuse(
-            kind="bad_request", message="the body did not come in time", status=408, closes=True
-        )
-    except web.RequestPayloadError:
-        return Refuse(kind="bad_request", message="the body cannot be read", closes=True)
-    return b"".join(parts)
+    raw = await read_body(request, bytes_max, body_ms)
+    return _refusal(raw, bytes_max) if isinstance(raw, str) else raw
+
+
+def _refusal(why: Unread, bytes_max: int) -> Refuse:
+    if why == "too_large":
+        message = f"the body has more than {bytes_max} bytes"
+        return Refuse(kind="too_large", message=message, closes=True)
+    if why == "late":
+        message = "the body did not come in time"
+        return Refuse(kind="bad_request", message=message, status=408, closes=True)
+    return Refuse(kind="bad_request", message="the body cannot be read", closes=True)

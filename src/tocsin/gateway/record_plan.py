@@ -74,7 +74,7 @@ def _rules(file: str | None, source: Source) -> tuple[Rule, ...] | None:
     if file is None:
         return None
     try:
-        return tuple(rules(str(source.folder / file)))
+        return rules(str(source.folder / file), redacting=True)
     except (TocsinError, ValueError) as e:  # ValueError: a name with a zero byte
         source.complain(("record", "redaction"), str(e))
         return None

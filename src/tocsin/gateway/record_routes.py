@@ -17,6 +17,7 @@ from tocsin.gateway.access import ACCESS
 from tocsin.gateway.plane import Plane
 from tocsin.gateway.site import Site
 from tocsin.record.http import routes
+from tocsin.record.log import ASKS
 from tocsin.store.access import Principal
 from tocsin.store.roles import Action, key_hash
 
@@ -24,7 +25,6 @@ WHO: web.RequestKey[Principal] = web.RequestKey("tocsin.principal", Principal)
 """Where a request carries whose it is."""
 
 _HASH_CHARS = 12
-_SERVER = {"server": "tocsin"}
 _SCOPES: tuple[Action, ...] = ("record.write", "record.read")
 """What a tenant's own key is for, beside asking models."""
 
@@ -33,8 +33,9 @@ _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def mount(app: web.Application, plane: Plane) -> None:
     """Add the paths; they answer once the record is open."""
+    made: dict[tuple[str, str], _Answer] = {}  # one set for all paths: they share their bounds
     for method, path in PATHS:
-        app.router.add_route(method, path, _answers(plane, method, path))
+        app.router.add_route(method, path, _answers(plane, made, method, path))
 
 
 PATHS = (
@@ -42,13 +43,12 @@ PATHS = (
     ("POST", "/v1/traces"),
     ("GET", "/v1/receipts/{id}"),
     ("GET", "/v1/traces/{id}"),
+    *(("GET", path) for path in ASKS),
 )
 """What `tocsin.record.http.routes` answers."""
 
 
-def _answers(plane: Plane, method: str, path: str) -> _Answer:
-    made: dict[tuple[str, str], _Answer] = {}
-
+def _answers(plane: Plane, made: dict[tuple[str, str], _Answer], method: str, path: str) -> _Answer:
     async def answer(request: web.Request) -> web.StreamResponse:
         from tocsin.gateway.keeper import RecordKeeper
 
@@ -65,14 +65,12 @@ def _answers(plane: Plane, method: str, path: str) -> _Answer:
             try:
                 who = await asyncio.to_thread(keeper.access.principal, key)
             except StoreError:
-                return web.Response(status=503, headers={"retry-after": "1", **_SERVER})
+                return web.Response(status=503, headers={"retry-after": "1"})
         if who is not None:
             request[WHO] = who
             if access is not None:
                 access.tenant = who.tenant
-        response = await made[method, path](request)
-        response.headers.update(_SERVER)
-        return response
+        return await made[method, path](request)
 
     return answer
 

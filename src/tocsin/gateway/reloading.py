@@ -22,7 +22,8 @@ class Reloading:
 
     Args:
         load: reads the configuration, and raises where it is bad.
-        live: where it is put.
+        live: where it is put. What is in force at first says where the process keeps its record
+            and listens, for as long as it lives.
         meters: what is counted.
         log: told of each reload.
     """
@@ -30,6 +31,8 @@ class Reloading:
     def __init__(self, load: Callable[[], Site], live: Live, meters: Prometheus, log: Log) -> None:
         self._load = load
         self._live = live
+        self._record = live.site.record
+        self._address = (live.site.host, live.site.port)
         self._meters = meters
         self._log = log
         self._task: asyncio.Task[None] | None = None
@@ -78,9 +81,9 @@ class Reloading:
         weakref.finalize(old, self._later, loop, old.waited_for).atexit = False
         self._meters.reloaded(valid=True)
         self._log.say("reloaded", digest=site.digest, before=old.digest)
-        if site.record != old.record:
+        if site.record != self._record:
             self._log.say("records_as_before", why="the record changes with the next start")
-        if (site.host, site.port) != (old.host, old.port):
+        if (site.host, site.port) != self._address:
             self._log.say("listens_as_before", why="host and port change with the next start")
 
     def _later(self, loop: asyncio.AbstractEventLoop, verifiers: Sequence[AsyncVerifier]) -> None:

@@ -137,6 +137,9 @@ class _Process:
             self._closed,
         )
         async with contextlib.AsyncExitStack() as stack:
+            # Both hold the loop for a while: a process that is late would turn requests away.
+            await asyncio.to_thread(self._live.site.warm)
+            self._settle()
             operating = await self._operating(stack)
             ticking = asyncio.create_task(self._tick())
             stack.callback(ticking.cancel)
@@ -144,8 +147,6 @@ class _Process:
             self._log.say("listening", address=where, digest=self._live.site.digest)
             if self._door.ready is not None:
                 self._door.ready(where, operating)
-            await asyncio.to_thread(self._live.site.warm)
-            self._settle()
             await self._stop.wait()
             return await self._drain(server)
 

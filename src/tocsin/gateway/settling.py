@@ -34,7 +34,7 @@ class Settled:
         conversation: hash of what it belongs to.
         is_fallback: it is what the reader got in the place of another answer: cause enough for a
             receipt.
-        first_ms: until its first byte went out.
+        first_ms: until the first text of a stream went out; None where none did.
         collected: what was written, where that may be kept.
     """
 

@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 
 from tocsin.events.envelope import UNKNOWN, Event, Links, Segment
+from tocsin.events.ids import event_of_response, own_event
 from tocsin.events.kinds import Body, ControlChanged, Limited, StreamEnded, StreamOpened
 from tocsin.gateway.books import Books, RawContent, Told
 from tocsin.gateway.headers import CONVERSATION
@@ -169,7 +170,7 @@ class Story:
     def _event(self, body: Body, links: Links, segment: Segment) -> Event:
         self._count += 1
         return Event(
-            id=f"{self._name}.{self._count}",
+            id=event_of_response(self._name, self._count),
             time_us=_micros(self._now()),
             source=SOURCE,
             body=body,
@@ -233,7 +234,7 @@ def draining(tenant: str, name: str, now: datetime) -> Told:
         now: in UTC.
     """
     event = Event(
-        id=f"draining.{name}",
+        id=own_event("draining", name),
         time_us=_micros(now),
         source=SOURCE,
         body=ControlChanged(control="process", to="draining", by="operator"),
@@ -251,7 +252,7 @@ def limited(tenant: str, name: str, now: datetime, times: int) -> Told:
         times: how many.
     """
     body = Limited(limit="streams_max", verdict="refuse", action="refuse", left=0.0, times=times)
-    event = Event(id=f"limited.{name}", time_us=_micros(now), source=SOURCE, body=body)
+    event = Event(id=own_event("limited", name), time_us=_micros(now), source=SOURCE, body=body)
     return Told(tenant=tenant, route="", events=(event,))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Literal
 
 import msgspec
@@ -12,7 +13,7 @@ from tocsin.gateway.addresses import host_of, is_loopback
 from tocsin.gateway.building import Built, Policy
 from tocsin.gateway.checks import interventions
 from tocsin.gateway.config import DEMONSTRATION, CheckConfig, PolicyConfig
-from tocsin.gateway.site import RecordPlan
+from tocsin.gateway.site import RecordPlan, Site, Tenant
 from tocsin.guarding.plan import Check
 from tocsin.limits import FEED_CHARS, STEP_CHARS_MAX
 from tocsin.model import Hold, Intervention, Mode
@@ -277,9 +278,13 @@ def _of_routes(made: Built) -> Iterator[str]:
     routes = made.site.routes
     for i, route in enumerate(routes):
         where = f"routes[{i}]"
-        before = next((r.name for r in routes[:i] if "*" in r.models), None)
-        if before is not None and not made.site.tenants:
-            yield f"{where}: route {before!r} stands before it and takes all models"
+        if takers := _takers(made.site, i):
+            many = len(takers) > 1
+            yield (
+                f"{where}: no request gets here: {'routes' if many else 'route'} "
+                f"{', '.join(map(repr, takers))} before it {'take' if many else 'takes'} all of "
+                "its models"
+            )
         policy = made.policies[route.guard.name]
         if route.fallback is not None:
             if "fallback" not in policy.does():
@@ -294,6 +299,38 @@ def _of_routes(made: Built) -> Iterator[str]:
     used = {route.guard.name for route in routes}
     for name in made.policies.keys() - used:
         yield f"policies.{name}: no route is under it"
+
+
+def _takers(site: Site, at: int) -> list[str]:
+    """Name the routes that take every request which this one is for; none where some gets there."""
+    route, takers = site.routes[at], dict[str, None]()
+    for tenant in site.tenants or (Tenant(name="", keys=()),):
+        if tenant.routes and route.name not in tenant.routes:
+            continue
+        before = [r for r in site.routes[:at] if not tenant.routes or r.name in tenant.routes]
+        for wanted in route.models:
+            taker = next((r.name for r in before if _takes(r.models, wanted)), None)
+            if taker is None:
+                return []
+            takers[taker] = None
+    return list(takers)
+
+
+def _takes(models: Iterable[str], wanted: str) -> bool:
+    """Whether one of some patterns surely matches all that a pattern does."""
+    return any(
+        model == wanted or (fnmatchcase(wanted, model) and not (_wild(wanted) and _choosy(model)))
+        for model in models
+    )
+
+
+def _wild(model: str) -> bool:
+    return any(sign in model for sign in "*?[")
+
+
+def _choosy(model: str) -> bool:
+    """Whether it has signs that may match a ``*`` as they stand, and not all that it matches."""
+    return any(sign in model for sign in "?[")
 
 
 def _of_record(made: Built) -> Iterator[str]:

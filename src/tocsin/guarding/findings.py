@@ -14,6 +14,8 @@ from tocsin.model import Channel, Finding, Intervention, Score
 class Findings:
     """Findings, and the masks over them.
 
+    What is told in parts, step by step, rings once; only its verifier can say that it is one.
+
     Args:
         guard: the policy.
         windows: of the response, as they are opened.
@@ -21,7 +23,7 @@ class Findings:
         ledger: the records of the response.
     """
 
-    __slots__ = ("_bases", "_guard", "_ledger", "_windows")
+    __slots__ = ("_bases", "_guard", "_ledger", "_rang", "_windows")
 
     def __init__(
         self,
@@ -34,6 +36,8 @@ class Findings:
         self._windows = windows
         self._bases = bases
         self._ledger = ledger
+        self._rang: dict[tuple[int, Channel], set[tuple[str, int]]] = {}
+        """By check and channel: rules that rang, and where what they found ends so far."""
 
     def heed(self, running: Running, score: Score) -> tuple[Intervention, Finding] | None:
         """Do what each finding of a step asks for, short of an alarm that may end the response.
@@ -41,21 +45,33 @@ class Findings:
         Returns:
             The strictest intervention that is left to follow, and for what; None where none is.
         """
-        base = self._bases.get(score.channel, 0)
+        if not score.findings:
+            return None
+        name, channel = running.check.name, score.channel
+        base = self._bases.get(channel, 0)
+        begun = running.upto.get(channel, 0) + base
+        rang = {at for at in self._rang.get((running.index, channel), ()) if at[1] >= begun}
         worst: tuple[Intervention, Finding] | None = None
         for finding in score.findings:
             wanted = running.check.finding_does(finding)
             does = self._guard.does(wanted)
             if does == "allow":
                 continue
-            if does in {"shadow", "mask"}:
-                start, end = finding.start - base, finding.end - base
-                late = does == "mask" and not self.mask(
-                    score.channel, start, end, finding.rule, finding.category
-                )
-                self._ledger.alarm(running.check.name, score, wanted, does, finding, late=late)
-            elif worst is None or STRENGTH[wanted] > STRENGTH[worst[0]]:
-                worst = wanted, finding
+            late = does == "mask" and not self.mask(
+                channel, finding.start - base, finding.end - base, finding.rule, finding.category
+            )
+            if finding.goes_on and (finding.rule, finding.start) in rang:
+                self._ledger.extend(name, channel, finding, late=late)
+            elif does in {"shadow", "mask"}:
+                self._ledger.alarm(name, score, wanted, does, finding, late=late)
+            else:
+                if worst is None or STRENGTH[wanted] > STRENGTH[worst[0]]:
+                    worst = wanted, finding
+                continue
+            rang.add((finding.rule, finding.end))
+        if worst is not None:
+            rang.add((worst[1].rule, worst[1].end))
+        self._rang[running.index, channel] = rang
         return worst
 
     def mask(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from tocsin.guarding.receipt import AlarmRecord, FailureRecord
 from tocsin.limits import ALARMS_KEPT
 from tocsin.model import INTERVENTIONS, Channel, Finding, Intervention, Phase, Score
@@ -80,6 +82,25 @@ class Ledger:
                 late=late,
             )
         )
+
+    def extend(self, check: str, channel: Channel, finding: Finding, *, late: bool) -> None:
+        """Let the alarm for a value that goes on here reach to its new end.
+
+        Args:
+            check: whose alarm it was.
+            channel: of the text.
+            finding: the next part; it begins where the one before ended.
+            late: some of it had been shown before.
+        """
+        self.degraded = self.degraded or late
+        base = self._bases.get(channel, 0)
+        about = (check, channel, finding.rule, finding.start - base)
+        for at, alarm in enumerate(self.alarms):
+            where = Channel(alarm.channel, alarm.choice, alarm.index)
+            if (alarm.check, where, alarm.rule, alarm.end) == about:
+                self.alarms[at] = msgspec.structs.replace(
+                    alarm, end=finding.end - base, late=alarm.late or late
+                )
 
     def failure(
         self, failure: Failure, phase: Phase, response: Response, check: str, detail: str

@@ -9,6 +9,7 @@ from tocsin.receipts.checkpoint import Checkpoint, open_checkpoint, origin_of, s
 from tocsin.receipts.entry import LogEntry
 from tocsin.receipts.keys import PublicKey, read_keys
 from tocsin.receipts.merkle import Frontier, leaf_hash, node_hash
+from tocsin.receipts.period import Period, Span, join, read_period
 from tocsin.receipts.proof import ConsistencyProof, TlogProof
 from tocsin.receipts.signer import Signer
 from tocsin.receipts.verify import Consistent, Verified, verify, verify_growth
@@ -19,15 +20,19 @@ __all__ = [
     "Consistent",
     "Frontier",
     "LogEntry",
+    "Period",
     "PublicKey",
     "Signer",
+    "Span",
     "TlogProof",
     "Verified",
+    "join",
     "leaf_hash",
     "node_hash",
     "open_checkpoint",
     "origin_of",
     "read_keys",
+    "read_period",
     "sign_checkpoint",
     "verify",
     "verify_growth",

@@ -94,7 +94,8 @@ def read_key(line: str) -> PublicKey:
     """Read a key from its line.
 
     Raises:
-        InputError: it is none, of another type, or its id is not that of its bytes.
+        InputError: it is none, of another type, or its id is not that of its bytes. The message
+            shows nothing of it: it may be a secret that was taken for it.
 
     Example:
         >>> line = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
@@ -104,18 +105,17 @@ def read_key(line: str) -> PublicKey:
         True
     """
     parts = line.split("+", 2)
-    shown = repr(line[:80])
     if len(parts) != 3 or not is_name(parts[0]) or not _HEX_ID.fullmatch(parts[1]):
-        raise InputError(f"{shown} is no public key: NAME+8 hex digits+base64, all in one line")
+        raise InputError("this is no public key: NAME+8 hex digits+base64, all in one line")
     try:
         raw = unbase64(parts[2], "key")
     except ProofInvalid as e:
-        raise InputError(f"{shown} is no public key: {e}") from None
+        raise InputError(f"this is no public key: {e}") from None
     if raw[:1] != ED25519 or len(raw) != 1 + _KEY_BYTES:
-        raise InputError(f"{shown} is no Ed25519 key, and no other kind is known here")
+        raise InputError("this is no Ed25519 key, and no other kind is known here")
     key = PublicKey(parts[0], raw[1:])
     if key.key_id.hex() != parts[1]:
-        raise InputError(f"{shown}: the id is not that of the key, which is {key.key_id.hex()}")
+        raise InputError(f"the id is not that of the key, which is {key.key_id.hex()}")
     return key
 
 

@@ -125,6 +125,7 @@ class Signer:
 
 
 def _sync_folder(folder: Path) -> None:
+    """As `tocsin.durable.sync_folder`; a copy, so that this package can be lifted out whole."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)

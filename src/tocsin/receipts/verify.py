@@ -6,16 +6,21 @@ Whether it was right, nobody can read from a signature.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
-from tocsin.errors import ProofInvalid
+from tocsin.errors import NoProof, ProofInvalid
+from tocsin.limits import PROOF_BYTES_MAX
 from tocsin.receipts.checkpoint import Checkpoint, is_log_of, open_checkpoint
 from tocsin.receipts.entry import LogEntry, read_entry
 from tocsin.receipts.keys import PublicKey
 from tocsin.receipts.merkle import leaf_hash, verify_consistency, verify_inclusion
-from tocsin.receipts.proof import read_consistency, read_proof
+from tocsin.receipts.proof import CONSISTENCY, TLOG_PROOF, read_consistency, read_proof
+
+_HEADS = (TLOG_PROOF.encode(), CONSISTENCY.encode())
+_SIGNED = "\n\n\u2014 ".encode()
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +65,8 @@ def verify(data: str | bytes, keys: Sequence[PublicKey]) -> Verified:
         keys: that are trusted, each for the log of its own name.
 
     Raises:
-        ProofInvalid: whatever does not hold; the message says what.
+        ProofInvalid: whatever does not hold; the message says what. `NoProof` where the data is
+            something else altogether.
 
     Example:
         >>> from tocsin.receipts import Checkpoint, Signer, TlogProof, sign_checkpoint
@@ -71,6 +77,11 @@ def verify(data: str | bytes, keys: Sequence[PublicKey]) -> Verified:
         >>> verify(proof, [signer.public]).entry.id
         'r'
     """
+    with hinting(data):
+        return _verify(data, keys)
+
+
+def _verify(data: str | bytes, keys: Sequence[PublicKey]) -> Verified:
     proof = read_proof(data)
     checkpoint = open_checkpoint(proof.checkpoint, keys)
     if proof.extra is None:
@@ -102,8 +113,12 @@ def verify_growth(
     Raises:
         ProofInvalid: whatever does not hold; where both signatures hold, the log has forked.
     """
-    first, second = open_checkpoint(old, keys), open_checkpoint(new, keys)
-    path = read_consistency(proof)
+    with hinting(old):
+        first = open_checkpoint(old, keys)
+    with hinting(new):
+        second = open_checkpoint(new, keys)
+    with hinting(proof):
+        path = read_consistency(proof)
     if first.origin != second.origin:
         raise ProofInvalid(f"two logs: one checkpoint is of {first.origin!r}, the other of "
                            f"{second.origin!r}")  # fmt: skip
@@ -118,3 +133,61 @@ def verify_growth(
             "the proof was changed, or the log has forked"
         )
     return Consistent(origin=first.origin, old=first, new=second)
+
+
+@contextmanager
+def hinting(data: str | bytes) -> Iterator[None]:
+    """Say of what is refused how it may have come to harm on its way, where that shows.
+
+    Args:
+        data: the text that is read within.
+
+    Raises:
+        NoProof: instead of another `ProofInvalid`, where the data is something else altogether.
+    """
+    try:
+        yield
+    except ProofInvalid as e:
+        raw = data.encode("utf-8", "replace") if isinstance(data, str) else data
+        if other := _other(raw):
+            raise NoProof(
+                f"this is {other}, and no proof or checkpoint: ask for it again"
+            ) from None
+        hint = _harm(raw)
+        if not hint:
+            raise
+        raise ProofInvalid(f"{e}; {hint}") from None
+
+
+def _other(raw: bytes) -> str:
+    """Say what this is where it was never a proof or a checkpoint; empty where it may be one."""
+    inside = raw.strip(b"\xef\xbb\xbf \t\r\n")
+    if not inside:
+        return "an empty file"
+    lines = inside.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    head, _, rest = lines.partition(b"\n")
+    known = any(mark in head or mark.startswith(inside) for mark in _HEADS)
+    if known or _SIGNED in lines or rest.startswith(b"old ") or rest[:1].isdigit():
+        return ""
+    if inside[:1] in {b"{", b"["}:
+        return "JSON, such as a server's refusal"
+    return "a page of HTML" if inside[:1] == b"<" else "something else"
+
+
+def _harm(raw: bytes) -> str:
+    if len(raw) > PROOF_BYTES_MAX:
+        return ""
+    if b"\r" in raw:
+        return (
+            "its line ends were changed, as mail programs and editors do: ask for the very same "
+            "bytes, in an archive for example"
+        )
+    head, _, rest = raw.partition(b"\n")
+    proof = bool(raw) and any(h == head if rest else h.startswith(head) for h in _HEADS)
+    checkpoint = rest.partition(b"\n")[0].isdigit()
+    unsigned = head == _HEADS[0] and _SIGNED not in raw
+    if (proof or checkpoint) and (unsigned or not raw.endswith(b"\n")):
+        return "it seems to end early: ask for all of it"
+    if raw.endswith(b"\n\n"):
+        return "an empty line was added at its end: ask for the very same bytes"
+    return ""

@@ -16,9 +16,11 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Sequence[str]]
 """Gives the addresses of a host."""
 
-_METADATA = frozenset(
+METADATA = frozenset(
     ipaddress.ip_address(a) for a in ("fd00:ec2::254", "100.100.100.200", "168.63.129.16")
 )
+"""Where clouds give credentials of the machine; the others are link-local."""
+
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -83,20 +85,13 @@ def check_host(host: str, allowed: Sequence[str]) -> None:
     raise InputError(f"{host!r} is not among the hosts that events may be sent to: name it there")
 
 
-def _fit(text: str, *, private: bool) -> bool:
-    try:
-        address = _inner(ipaddress.ip_address(text.partition("%")[0]))
-    except ValueError:
-        return False
-    if address.is_link_local or address.is_multicast or address.is_unspecified:
-        return False
-    if address in _METADATA:
-        return False
-    return private or (address.is_global and not address.is_reserved)
+def inner(address: Address) -> Address:
+    """Give the IPv4 address that an IPv6 address leads to, where it does.
 
-
-def _inner(address: Address) -> Address:
-    """Give the IPv4 address that an IPv6 address stands for, where it does."""
+    Example:
+        >>> str(inner(ipaddress.ip_address("64:ff9b::a9fe:a9fe")))
+        '169.254.169.254'
+    """
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped
@@ -107,3 +102,15 @@ def _inner(address: Address) -> Address:
         if address in _NAT64:
             return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     return address
+
+
+def _fit(text: str, *, private: bool) -> bool:
+    try:
+        address = inner(ipaddress.ip_address(text.partition("%")[0]))
+    except ValueError:
+        return False
+    if address.is_link_local or address.is_multicast or address.is_unspecified:
+        return False
+    if address in METADATA:
+        return False
+    return private or (address.is_global and not address.is_reserved)

@@ -234,6 +234,8 @@ def _text_fields(struct: type[msgspec.Struct]) -> list[str]:
 
 def _holds_text(kind: inspect.Type) -> bool:
     """Whether a value of this type may hold text that is not from a closed list."""
+    if isinstance(kind, inspect.Metadata):
+        return _holds_text(kind.type)
     if isinstance(kind, inspect.UnionType):
         return any(map(_holds_text, kind.types))
     if isinstance(kind, inspect.VarTupleType | inspect.ListType | inspect.SetType):

@@ -25,6 +25,7 @@ from tocsin.errors import (
 from tocsin.events.chain import chain
 from tocsin.events.cloudevents import BATCH, SINGLE
 from tocsin.events.envelope import Event
+from tocsin.events.ids import own_event
 from tocsin.events.kinds import Accessed
 from tocsin.events.reading import Flaw
 from tocsin.events.spans import events_of
@@ -42,7 +43,9 @@ from tocsin.limits import (
     RECORD_RETRY_AFTER_S,
 )
 from tocsin.record import otlp
+from tocsin.record.bodies import Unread, read_body
 from tocsin.record.ingest import BatchFlaw, Outcome, bounded, ingest, read_batch, read_one
+from tocsin.record.log import ASKS, Ask, Given, Withheld
 from tocsin.record.recorder import Recorder
 from tocsin.record.whole import Whole
 from tocsin.store.append import Append
@@ -58,11 +61,20 @@ _JSON = "application/json"
 _ANY_JSON = frozenset({_JSON, SINGLE, BATCH})
 _GZIP = b"\x1f\x8b"
 _STATUS = {"accepted": 201, "duplicate": 200, "rejected": 400}
-NEEDS: Mapping[str, Action] = {
-    "review.outcome": "review.write",
-    "control.changed": "control.change",
+_UNREAD: Mapping[Unread, tuple[int, str]] = {
+    "too_large": (413, f"the body has more than {EVENTS_BYTES_MAX:,} bytes; split the batch"),
+    "late": (408, "the body did not come in time"),
+    "broken": (400, "the body cannot be read"),
 }
-"""Kinds that take more than `record.write` to be sent: what they say is acted on."""
+_CHANGES: tuple[Action, ...] = ("record.write", "control.change")
+NEEDS: Mapping[str, tuple[Action, ...]] = {
+    "review.outcome": ("review.write",),
+    "control.changed": _CHANGES,
+    "policy.changed": _CHANGES,
+    "calibration.changed": _CHANGES,
+    "rollout.stage": _CHANGES,
+}
+"""Kinds that take something else than `record.write` to be sent: what they say is acted on."""
 
 R = TypeVar("R")
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -108,6 +120,7 @@ def routes(
     - ``POST /v1/traces``: OTLP over HTTP, protobuf or JSON, also packed with gzip.
     - ``GET /v1/receipts/{id}``: the receipt with its proof, as a text file or as JSON.
     - ``GET /v1/traces/{id}``: what is linked with an id, as a chain.
+    - ``GET /v1/log/...``: checkpoints, proofs and periods, where the store is a `Store`.
 
     The application has to allow bodies of its own size: they are read here, with a bound.
 
@@ -120,7 +133,11 @@ def routes(
     doors = _Doors(
         recorder, principal, store, Whole(store) if isinstance(store, Store) else store, clock_us
     )
+    log: list[web.RouteDef] = []
+    if isinstance(store, Store):
+        log = [web.get(path, _answers(doors.log(store, path, ask))) for path, ask in ASKS.items()]
     return [
+        *log,
         web.post("/v1/events", _answers(doors.events)),
         web.post("/v1/traces", _answers(doors.traces)),
         web.get("/v1/receipts/{id}", _answers(doors.receipt)),
@@ -155,7 +172,7 @@ class _Doors:
         self._whole = whole
         self._clock_us = clock_us
         self._under_way: Counter[str] = Counter()
-        self._missed_s: dict[str, float] = {}  # when tenants were told of ids that are not there
+        self._refusals: dict[tuple[Principal, Action], int] = {}  # that are still to be told of
         self._decodes = asyncio.Semaphore(EVENTS_READ_AT_ONCE)
         self._reads = asyncio.Semaphore(RECORD_READS_MAX)
 
@@ -163,7 +180,7 @@ class _Doors:
 
     async def events(self, request: web.Request) -> web.Response:
         """Answer ``POST /v1/events``."""
-        who = self._who(request, "record.write")
+        who = self._who(request, "record.write", "review.write")
         if _content(request) not in _ANY_JSON:
             raise _Refused(415, f"send {BATCH}, {SINGLE} or {_JSON}")
         with _Place(self._under_way, who.tenant):
@@ -266,8 +283,7 @@ class _Doors:
         who, wanted = self._asked(request, "receipts")
         found = await self._read(self._store.receipt, Scope(who.tenant), wanted)
         if found is None:
-            self._missed(who, f"receipts/{wanted}")
-            raise _Refused(404, "there is no such receipt")
+            raise await self._without_receipt(who, wanted)
         proof = await self._read(self._store.proof, Scope(who.tenant), wanted)
         self._accessed(who, "record.read", f"receipts/{wanted}", allowed=True)
         if _JSON in request.headers.get("accept", ""):
@@ -280,10 +296,46 @@ class _Doors:
         who, wanted = self._asked(request, "traces")
         body = await self._read(self._chain, Scope(who.tenant), wanted)
         if body is None:
-            self._missed(who, f"traces/{wanted}")
+            self._missed(who, "record.read", f"traces/{wanted}")
             raise _Refused(404, "nothing is linked with this id")
         self._accessed(who, "record.read", f"traces/{wanted}", allowed=True)
         return web.Response(body=body, content_type=_JSON, headers=_PRIVATE)
+
+    def log(self, store: Store, path: str, ask: Ask) -> _Handler:
+        """Answer what is asked of a tenant's own log."""
+        what = path.removeprefix("/v1/").removesuffix("/{id}")
+
+        async def answer(request: web.Request) -> web.Response:
+            who, wanted = self._asked(request, what)
+
+            def read(scope: Scope, name: str) -> Given | Withheld:
+                return ask(store, scope, name, request.query)
+
+            target = _target(what, wanted)
+            found = await self._read(read, Scope(who.tenant), wanted)
+            if isinstance(found, Withheld):
+                if found.status == 404:
+                    self._missed(who, "record.read", target)
+                raise _Refused(found.status, found.why)
+            self._accessed(who, "record.read", target, allowed=True)
+            form = PROOF if found.form == "text" else _JSON
+            return web.Response(body=found.body, content_type=form, headers=_PRIVATE)
+
+        return answer
+
+    async def _without_receipt(self, who: Principal, wanted: str) -> _Refused:
+        """Tell a response that needs no receipt from an id that this tenant does not know."""
+        target = f"receipts/{wanted}"
+        linked = await self._read(self._whole.trace, Scope(who.tenant), wanted)
+        if not any(wanted == stored.event.links.call for stored in linked):
+            self._missed(who, "record.read", target)
+            return _Refused(404, "there is no such receipt")
+        self._accessed(who, "record.read", target, allowed=True)
+        return _Refused(
+            404,
+            "this response has no receipt: one is made where an alarm rang or something failed; "
+            "what happened is told by its events, under /v1/traces/ and the same id",
+        )
 
     def _chain(self, scope: Scope, wanted: str) -> bytes | None:
         """Read and write a chain, in a thread: a long session has thousands of events."""
@@ -302,33 +354,52 @@ class _Doors:
     # --------------------------------------------------------------------------------------- who
 
     def _asked(self, request: web.Request, what: str) -> tuple[Principal, str]:
-        wanted = request.match_info["id"]
+        wanted = request.match_info.get("id", "")
         if len(wanted) > EVENT_ID_CHARS_MAX or not wanted.isprintable():
             raise _Refused(404, "there is no such id")
-        return self._who(request, "record.read", f"{what}/{wanted}"), wanted
+        return self._who(request, "record.read", target=_target(what, wanted)), wanted
 
-    def _who(self, request: web.Request, action: Action, target: str = "") -> Principal:
+    def _who(self, request: web.Request, *actions: Action, target: str = "") -> Principal:
+        """Say whose request it is, who may do at least one of these actions."""
         who = self._principal(request)
         if who is None:
             raise _Refused(401, "no key that is known here")
-        if not who.may(action):
-            self._accessed(who, action, target, allowed=False)
-            raise _Refused(403, f"this key may not {ACTIONS[action]}")
+        if not any(map(who.may, actions)):
+            self._missed(who, actions[0], target)
+            raise _Refused(403, f"this key may not {ACTIONS[actions[0]]}")
         return who
 
-    def _missed(self, who: Principal, target: str) -> None:
-        """Tell that an id was asked for that is not this tenant's; not of each one in a flood."""
-        now_s = time.monotonic()
-        told = {of: s for of, s in self._missed_s.items() if now_s - s < LIMIT_TOLD_S}
-        if who.tenant not in told:
-            told[who.tenant] = now_s
-            self._accessed(who, "record.read", target, allowed=False)
-        self._missed_s = told
+    def _missed(self, who: Principal, action: Action, target: str) -> None:
+        """Tell that somebody was refused, or asked for an id that is not this tenant's.
 
-    def _accessed(self, who: Principal, action: Action, target: str, *, allowed: bool) -> None:
-        body = Accessed(by=who.id, role=who.role, action=action, target=target, allowed=allowed)
+        The first time at once. What follows within a second is told when that is over, as one
+        event that says how often.
+        """
+        if (who, action) in self._refusals:
+            self._refusals[who, action] += 1
+            return
+        self._accessed(who, action, target, allowed=False)
+        self._count(who, action)
+
+    def _count(self, who: Principal, action: Action) -> None:
+        self._refusals[who, action] = 0
+        asyncio.get_running_loop().call_later(LIMIT_TOLD_S, self._tell, who, action)
+
+    def _tell(self, who: Principal, action: Action) -> None:
+        """Say how often somebody was refused since it was last told."""
+        times = self._refusals.pop((who, action))
+        if times:
+            self._accessed(who, action, "", allowed=False, times=times)
+            self._count(who, action)
+
+    def _accessed(
+        self, who: Principal, action: Action, target: str, *, allowed: bool, times: int = 1
+    ) -> None:
+        body = Accessed(
+            by=who.id, role=who.role, action=action, target=target, allowed=allowed, times=times
+        )
         event = Event(
-            id=f"acc_{secrets.token_hex(12)}",
+            id=own_event("access", secrets.token_hex(12)),
             time_us=self._clock_us(),
             source=SOURCE,
             body=body,
@@ -336,11 +407,16 @@ class _Doors:
         self._recorder.note(Append(tenant=who.tenant, events=(event,)))
 
 
+def _target(what: str, wanted: str) -> str:
+    return f"{what}/{wanted}" if wanted else what
+
+
 def _permitted(who: Principal, event: Event | Flaw) -> Event | Flaw:
-    needs = NEEDS.get(event.kind) if isinstance(event, Event) else None
-    if needs is None or who.may(needs):
+    if isinstance(event, Flaw):
         return event
-    return Flaw(f"this key may not {ACTIONS[needs]}")
+    needs = NEEDS.get(event.kind, ("record.write",))
+    missing = next((action for action in needs if not who.may(action)), None)
+    return event if missing is None else Flaw(f"this key may not {ACTIONS[missing]}")
 
 
 def branches(found: Sequence[Stored]) -> list[dict[str, Any]]:
@@ -388,23 +464,9 @@ async def _body(request: web.Request) -> bytes:
     packing = request.headers.get("content-encoding", "identity").strip().lower()
     if packing not in {"identity", "gzip", ""}:
         raise _Refused(415, "content-encoding: send the body as it is, or packed with gzip")
-    too_large = f"the body has more than {EVENTS_BYTES_MAX:,} bytes; split the batch"
-    if (request.content_length or 0) > EVENTS_BYTES_MAX:
-        raise _Refused(413, too_large)
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(EVENTS_BODY_MS_MAX / 1_000):
-            while data := await request.content.readany():
-                parts.append(data)
-                size += len(data)
-                if size > EVENTS_BYTES_MAX:
-                    raise _Refused(413, too_large)
-    except TimeoutError:
-        raise _Refused(408, "the body did not come in time") from None
-    except web.RequestPayloadError:
-        raise _Refused(400, "the body cannot be read") from None
-    body = b"".join(parts)
+    body = await read_body(request, EVENTS_BYTES_MAX, EVENTS_BODY_MS_MAX)
+    if isinstance(body, str):
+        raise _Refused(*_UNREAD[body])
     # A server may have unpacked it already; neither JSON nor protobuf begins as gzip does.
     if not body.startswith(_GZIP):
         return body

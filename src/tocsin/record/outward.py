@@ -56,11 +56,13 @@ class Exported(msgspec.Struct, kw_only=True):
         events: sent, those sent again counted again.
         tries: that failed in a row.
         status: of the last answer; 0 where there was none.
+        said: what came back last, in words.
     """
 
     events: int = 0
     tries: int = 0
     status: int = 0
+    said: str = ""
 
 
 class Exporter:
@@ -126,7 +128,7 @@ class Exporter:
                 self._move(after, head)
             return "nothing"
         answer = self._to.deliver(self._scope.tenant, batch)
-        self.done.status = answer.status
+        self.done.status, self.done.said = answer.status, answer.said
         if not answer.good:
             self.done.tries += 1
             return "again" if answer.again else "refused"

@@ -12,6 +12,7 @@ from tocsin.limits import PROOF_BYTES_MAX
 from tocsin.receipts.entry import SCHEMA as ENTRY
 from tocsin.receipts.entry import LogEntry, read_entry
 from tocsin.receipts.proof import TLOG_PROOF, read_proof
+from tocsin.receipts.verify import hinting
 
 Form = Literal["proof", "entry", "receipt"]
 
@@ -51,14 +52,17 @@ def read_recorded(raw: bytes) -> Recorded:
     if len(raw) > PROOF_BYTES_MAX:
         raise InputError(f"a receipt has at most {PROOF_BYTES_MAX} bytes")
     if raw.startswith(TLOG_PROOF.encode()):
-        extra = read_proof(raw).extra
+        with hinting(raw):
+            extra = read_proof(raw).extra
         if extra is None:
             raise ProofInvalid("the proof does not carry its entry, so nobody knows what it proves")
         return _of_entry(read_entry(extra), "proof")
     try:
         schema = msgspec.json.decode(raw, type=_SchemaOnly).schema
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        raise InputError("this is neither a proof nor a receipt") from None
+        cut = raw.startswith(b"{") and not raw.rstrip().endswith(b"}")
+        hint = "; it seems to end early: ask for all of it" if cut else ""
+        raise InputError(f"this is neither a proof nor a receipt{hint}") from None
     if schema == ENTRY:
         return _of_entry(read_entry(raw.removesuffix(b"\n")), "entry")
     return Recorded(form="receipt", entry=None, receipt=read_receipt(raw))

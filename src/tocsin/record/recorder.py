@@ -24,7 +24,8 @@ import msgspec
 
 from tocsin.errors import AppendRefused, StoreBusy, StoreError, StoreFailed, StoreFull
 from tocsin.events.envelope import Event
-from tocsin.events.kinds import Shed, StreamEnded, StreamOpened
+from tocsin.events.ids import own_event
+from tocsin.events.kinds import ContentKept, Shed, StreamEnded, StreamOpened
 from tocsin.limits import (
     RECORD_AGAIN_MAX,
     RECORD_CLOSE_REFUSED_MS,
@@ -77,6 +78,8 @@ class Recorder:
         meters: counts.
         clock_us: microseconds since 1970, for the events that the recorder makes itself.
         new_id: makes their ids.
+        differs: is told the tenant and the ids of what this process had to say and what was not
+            written, since something else is stored under them; it is counted as shed, too.
 
     Example: see `docs/how-to/send-events.md`.
     """
@@ -90,7 +93,8 @@ class Recorder:
         periods: Callable[[str], object] | None = None,
         meters: Meters | None = None,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1_000,
-        new_id: Callable[[], str] = lambda: f"rec_{secrets.token_hex(12)}",
+        new_id: Callable[[], str] = lambda: own_event("recorder", secrets.token_hex(12)),
+        differs: Callable[[str, tuple[str, ...]], None] = lambda _tenant, _ids: None,
     ) -> None:
         self._writer = writer
         self._redactors = redactors
@@ -99,6 +103,7 @@ class Recorder:
         self._meters: Meters = meters or NoMeters()
         self._clock_us = clock_us
         self._new_id = new_id
+        self._differs = differs
         self._tokens = itertools.count()
         self._waiting: dict[int, _Waiting] = {}
         self._held: list[int] = []  # of those, what the store has refused and gets again: a heap
@@ -107,6 +112,8 @@ class Recorder:
         self._sheds: dict[str, _Sheds] = {}
         self._touched: set[str] = set()
         self._refused_for: str | None = None
+        self._broken: dict[bool, float] = {}  # when rules were said to be; by: with entries or not
+        self._why = ""
         self._idle = asyncio.Event()
         self._stopping = asyncio.Event()
         self._closed = False
@@ -121,14 +128,28 @@ class Recorder:
         """How the record is at this moment."""
         if self.failed.is_set():
             return "failed"
-        if self._refused_for is not None or self._full() or self._late():
+        if self._refused_for is not None or self._refused() or self._full() or self._late():
             return "slow"
         return "ok"
+
+    @property
+    def why(self) -> str:
+        """What is in the way, for the log; empty where nothing is, or where nobody said yet."""
+        if self.state == "ok":
+            return ""
+        if self.failed.is_set() or self._refused_for is not None or self._refused():
+            return self._why
+        refusal = self._writer.refusal
+        return "" if refusal is None else said(refusal)
 
     @property
     def waiting(self) -> int:
         """Appends that were taken and are not committed yet."""
         return len(self._waiting)
+
+    def _refused(self) -> bool:
+        until = time.monotonic() - self._bounds.refused_ms / 1_000
+        return any(since > until for since in self._broken.values())
 
     def _full(self) -> bool:
         return len(self._waiting) >= self._bounds.appends or self._events >= self._bounds.events
@@ -242,7 +263,7 @@ class Recorder:
         crowded = len(self._waiting) >= bounds.contents_upto
         if append.contents and (crowded or self._chars + chars > bounds.content_chars):
             self._shed(append.tenant, len(append.contents), 0)
-            append, chars = msgspec.structs.replace(append, contents=()), 0
+            append, chars = _without_contents(append), 0
         token = next(self._tokens)
         self._waiting[token] = _Waiting(append, time.monotonic(), waiter, chars)
         self._events += len(append.events)
@@ -259,10 +280,10 @@ class Recorder:
         try:
             future = self._writer.submit(waiting.append)
         except (StoreBusy, StoreFull) as error:
-            self._refused_for = waiting.append.tenant
+            self._refused_for, self._why = waiting.append.tenant, said(error)
             return None if self._hold(token, waiting) else error
         except StoreError as error:
-            self._fail()
+            self._fail(error)
             return StoreFailed(str(error))
         loop = asyncio.get_running_loop()
         future.add_done_callback(lambda done: _soon(loop, self._done, token, done))
@@ -272,26 +293,59 @@ class Recorder:
         waiting = self._waiting.get(token)
         if waiting is None:  # given up on
             return
-        append = waiting.append
         error = _error(future)
+        if isinstance(error, AppendRefused) and _has_more_than_contents(waiting.append):
+            # What cannot be locked takes nothing else along.
+            self._shed_contents(waiting)
+            if (error := self._give(token)) is None:
+                return
+        if error is None:
+            self._committed(token, future.result())
+            return
+        append = waiting.append
         if isinstance(error, StoreBusy | StoreFull):
-            self._refused_for = append.tenant
+            self._refused_for, self._why = append.tenant, said(error)
             if not self.failed.is_set() and self._hold(token, waiting):
                 return
         self._forget(token)
-        if error is None:
-            took_ms = (time.monotonic() - waiting.since) * 1_000
-            self._refused_for = None
-            if append.events:
-                self._touched.add(append.tenant)
-            self._meters.recorded(len(append.events), len(append.entries), took_ms)
-            if waiting.waiter is not None and not waiting.waiter.done():
-                waiting.waiter.set_result(future.result())
-            self._again()
-            return
         self._drop(append, waiting.waiter, error)
-        if not isinstance(error, StoreBusy | StoreFull | AppendRefused):
-            self._fail()
+        if isinstance(error, AppendRefused):
+            if _is_ours(append, waiting.waiter) and not _empty(append):
+                self._broken[bool(append.entries)] = time.monotonic()
+                self._why = said(error)
+        elif not isinstance(error, StoreBusy | StoreFull):
+            self._fail(error)
+
+    def _committed(self, token: int, committed: Committed) -> None:
+        """Tell whoever waits, and go on with what the store had refused."""
+        waiting = self._waiting[token]
+        append = waiting.append
+        self._forget(token)
+        took_ms = (time.monotonic() - waiting.since) * 1_000
+        self._refused_for = None
+        if _is_ours(append, waiting.waiter):
+            self._broken.pop(bool(append.entries), None)
+            self._tell_differing(append, committed.differing)
+        if append.events:
+            self._touched.add(append.tenant)
+        self._meters.recorded(len(append.events), len(append.entries), took_ms)
+        if waiting.waiter is not None and not waiting.waiter.done():
+            waiting.waiter.set_result(committed)
+        self._again()
+
+    def _shed_contents(self, waiting: _Waiting) -> None:
+        self._shed(waiting.append.tenant, len(waiting.append.contents), 0)
+        left = _without_contents(waiting.append)
+        self._events -= len(waiting.append.events) - len(left.events)
+        self._chars -= waiting.chars
+        waiting.append, waiting.chars = left, 0
+
+    def _tell_differing(self, append: Append, differing: tuple[str, ...]) -> None:
+        """Count and tell what was not written, since its ids were taken."""
+        if differing:
+            events = len({event.id for event in append.events}.intersection(differing))
+            self._shed(append.tenant, 0, events, len(differing) - events)
+            self._differs(append.tenant, differing)
 
     def _forget(self, token: int) -> None:
         """Let an append wait no longer."""
@@ -352,7 +406,8 @@ class Recorder:
         if error is not None and waiter is not None and not waiter.done():
             waiter.set_exception(error)
 
-    def _fail(self) -> None:
+    def _fail(self, error: BaseException) -> None:
+        self._why = said(error)
         self.failed.set()
         self._leave_held(StoreFailed("the record failed; this was not written"))
         self._idle.set()
@@ -413,8 +468,8 @@ class Recorder:
                 await asyncio.to_thread(self._periods, tenant)
             except (StoreBusy, StoreFull):
                 self._touched.add(tenant)
-            except StoreError:
-                self._fail()
+            except StoreError as error:
+                self._fail(error)
                 return
 
     # -------------------------------------------------------------------------------- begin and end
@@ -508,6 +563,31 @@ def _is_kept(append: Append, waiter: object) -> bool:
     return waiter is None and any(
         isinstance(event.body, StreamOpened | StreamEnded) for event in append.events
     )
+
+
+def _is_ours(append: Append, waiter: object) -> bool:
+    """Whether it is what this process itself has to say: others wait for what they send."""
+    return waiter is None or bool(append.entries)
+
+
+def _has_more_than_contents(append: Append) -> bool:
+    return bool(append.contents and (append.events or append.entries))
+
+
+def _without_contents(append: Append) -> Append:
+    """Leave raw content out, and the events that would say that it is kept."""
+    gone = {content.id for content in append.contents}
+    events = tuple(
+        event
+        for event in append.events
+        if not (isinstance(event.body, ContentKept) and event.body.content in gone)
+    )
+    return msgspec.structs.replace(append, events=events, contents=())
+
+
+def said(error: BaseException) -> str:
+    """Put an error into a line of the log."""
+    return f"{type(error).__name__}: {error}"
 
 
 def _empty(append: Append) -> bool:

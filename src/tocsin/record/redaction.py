@@ -39,6 +39,7 @@ from tocsin.record.fields import PLANS, Sort, segment_names
 from tocsin.verifiers.patterns import Patterns, Rule, rules
 from tocsin.verifiers.patterns.compiled import rule_set
 from tocsin.verifiers.patterns.engines import triggers
+from tocsin.verifiers.patterns.rulebook import wide
 
 _STEM_CHARS: Final = 14
 _CHECK_CHARS: Final = 6
@@ -46,6 +47,11 @@ _PSEUDONYM_CHARS: Final = 2 + _STEM_CHARS + _CHECK_CHARS
 _HASH_BYTES: Final = 10
 _COARSE_CHARS: Final = 64
 """Coarse reasons come again and again; what is longer is hardly said twice."""
+
+_NUMBERS: Final = frozenset(r.id for r in wide() if r.number and not r.context)
+"""Rules whose numbers may as well be a part of an id."""
+
+_JOINS: Final = "-_./:@#\\"
 
 _UNCHECKED: Final = "unchecked"
 _LONG: Final = "long"
@@ -71,8 +77,8 @@ class PatternFinder:
     Free text is searched as it is, folded and decoded.
 
     Args:
-        chosen: the rules; the built-in ones where left out. A rule that is for some kinds of
-            channels only is used where it is for text.
+        chosen: the rules; the built-in ones and those for redaction alone where left out. A rule
+            that is for some kinds of channels only is used where it is for text.
 
     Raises:
         InputError: a rule does not compile.
@@ -84,7 +90,7 @@ class PatternFinder:
     """
 
     def __init__(self, chosen: Sequence[Rule] | None = None) -> None:
-        used = tuple(rules() if chosen is None else chosen)
+        used = tuple(rules(redacting=True) if chosen is None else chosen)
         self._patterns = Patterns(
             used, forms=("folded", "decoded"), channels=("text",), engine="re2"
         )
@@ -108,7 +114,8 @@ class PatternFinder:
         """Return what is found, in any order."""
         session = self._patterns.open(Context())
         outcomes = session.feed(Delta(channel=Channel(), text=text)) + session.close()
-        return [f for outcome in outcomes for f in getattr(outcome, "findings", ())]
+        found = [f for outcome in outcomes for f in getattr(outcome, "findings", ())]
+        return [f for f in found if f.rule not in _NUMBERS or _stands_free(text, f.start, f.end)]
 
 
 class Redaction:
@@ -409,6 +416,14 @@ _LETTERS: Final = str.maketrans("234567", "gjkxyz")
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
+
+
+def _stands_free(text: str, start: int, end: int) -> bool:
+    """Say whether a place is no part of a longer id, path, version or time."""
+    before, after = text[:start][-1:], text[end : end + 2]
+    if before.isalnum() or before in tuple(_JOINS):
+        return False
+    return not (after[:1].isalnum() or (after[:1] in tuple(_JOINS) and after[1:].isalnum()))
 
 
 def _merged(findings: Iterable[Finding]) -> list[tuple[int, int, str]]:

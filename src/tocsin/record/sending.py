@@ -26,11 +26,28 @@ class Answer(msgspec.Struct, frozen=True):
         status: of HTTP; 0 where there was no answer at all.
         body: as much of it as is read.
         retry_after_s: when to come again, where the answer says so.
+        why: there was no answer at all, in words.
     """
 
     status: int
     body: bytes = b""
     retry_after_s: float | None = None
+    why: str = ""
+
+    @property
+    def said(self) -> str:
+        """What came back, in words.
+
+        Example:
+            >>> Answer(302).said
+            'status 302: redirects are not followed; name the address that it leads to'
+        """
+        if 300 <= self.status < 400:
+            return (
+                f"status {self.status}: redirects are not followed; name the address that it "
+                "leads to"
+            )
+        return self.why or f"status {self.status}"
 
     @property
     def good(self) -> bool:
@@ -125,9 +142,10 @@ class Sender:
                 self._connection = connection
             else:
                 connection.close()
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException) as e:
             connection.close()
-            return Answer(0)
+            reason = getattr(e, "strerror", None) or str(e) or type(e).__name__
+            return Answer(0, why=f"nobody answers at {self._to.host}:{self._to.port} ({reason})")
         return answer
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from tocsin.errors import StoreError
 from tocsin.events.envelope import Event
 from tocsin.limits import (
     RECORD_CLOSE_MS_MAX,
@@ -15,13 +16,15 @@ from tocsin.limits import (
     RECORD_EVENTS_WAITING_MAX,
     RECORD_PERIOD_S,
     RECORD_PROBE_MS,
+    RECORD_REFUSED_MS,
     RECORD_SLOW_MS,
     RECORD_WAITING_MAX,
 )
 from tocsin.store.append import Append, Committed
 
 State = Literal["ok", "slow", "failed"]
-"""ok: what is given is committed soon. slow: the store is busy, full or late; it may come back.
+"""ok: what is given is committed soon. slow: the store is busy, full or late, or
+refuses what this process has to say; it may come back.
 failed: a sync failed; nothing is acknowledged any more and the process has to end."""
 
 
@@ -37,6 +40,10 @@ class Redacting(Protocol):
 
 class Writing(Protocol):
     """What commits; see `tocsin.store.writer.Writer`."""
+
+    @property
+    def refusal(self) -> StoreError | None:
+        """Why what waits is being tried again; None where it is not."""
 
     def submit(self, append: Append) -> Future[Committed]:
         """Take an append; the future is done when it is durable, or cannot be."""
@@ -83,6 +90,8 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
         content_chars: of raw content that waits.
         slow_ms: how long the oldest append may wait before the record is called slow.
         probe_ms: how often a store that refused is asked again.
+        refused_ms: how long the record is called slow after the store called something of this
+            process itself against its rules.
         period_s: between two signed periods of a tenant.
         close_ms: how long `Recorder.close` waits.
     """
@@ -93,5 +102,6 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     content_chars: int = RECORD_CONTENT_CHARS_MAX
     slow_ms: int = RECORD_SLOW_MS
     probe_ms: int = RECORD_PROBE_MS
+    refused_ms: int = RECORD_REFUSED_MS
     period_s: float = RECORD_PERIOD_S
     close_ms: int = RECORD_CLOSE_MS_MAX

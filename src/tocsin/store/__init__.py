@@ -4,9 +4,9 @@ Acknowledged means synced: what `Store.commit` returned, or a `Writer`'s future,
 power cut. Everything belongs to a tenant, and no query goes without its `Scope`.
 """
 
+from tocsin.receipts.period import Period
 from tocsin.store.append import Append, Committed, Content, Entry, Rejected
 from tocsin.store.keys import Keys
-from tocsin.store.period import Period
 from tocsin.store.proofs import Logged
 from tocsin.store.reading import Head, Stored, Which
 from tocsin.store.scope import Scope

@@ -12,37 +12,35 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import sqlalchemy as sa
 
-from tocsin.errors import AccessDenied, ContentGone, InputError, StoreError
+from tocsin.errors import ContentGone, InputError
 from tocsin.events.envelope import Event, Links
-from tocsin.events.kinds import Accessed, ContentErased
+from tocsin.events.ids import own_event
+from tocsin.events.kinds import ContentErased
+from tocsin.events.moments import YEAR_10000_US, rfc3339
 from tocsin.limits import (
     BREAK_GLASS_MINUTES,
     BREAK_GLASS_MINUTES_MAX,
-    REASON_CHARS_MAX,
-    REASON_CHARS_MIN,
     STORE_ID_CHARS_MAX,
     STORE_READ_MAX,
 )
 from tocsin.store import tables as t
 from tocsin.store import vault
-from tocsin.store.append import Append, Committed, Rejected
-from tocsin.store.commit import commit, prepare
+from tocsin.store.oversight import SOURCE, Oversight
 from tocsin.store.reading import Stored
 from tocsin.store.roles import (
     ACTIONS,
     ALLOWED,
+    LOCAL,
     ROLES,
     Action,
     Principal,
     Role,
-    denied,
     key_hash,
     local,
     new_key,
@@ -71,7 +69,6 @@ if TYPE_CHECKING:
     from tocsin.store.keys import Keys
     from tocsin.store.store import Store
 
-SOURCE: Final = "tocsin/access"
 _KEY_CHARS_MAX: Final = 256
 _LABEL_CHARS_MAX: Final = 64
 _MINUTE_US: Final = 60_000_000
@@ -147,6 +144,7 @@ class Access:
         self._store = store
         self._redact = redact
         self._new_id = new_id
+        self._oversight = Oversight(store, redact=redact, new_id=new_id)
 
     # -------------------------------------------------------------------------------------- keys
 
@@ -192,18 +190,25 @@ class Access:
 
         Raises:
             AccessDenied: `by` may not.
-            InputError: no such role or scope, or it would have expired already.
+            InputError: no such role or scope, the key could do nothing, or it would have expired
+                already.
         """
         if role not in ROLES:
             raise InputError(f"no role {role!r}: {', '.join(ROLES)}")
         unknown = [s for s in scopes if s not in ACTIONS]
         if unknown:
             raise InputError(f"no action {unknown[0]!r}: {', '.join(ACTIONS)}")
+        if scopes and not ALLOWED[role].intersection(scopes):
+            raise InputError(
+                f"a key of a {role} that is narrowed to {', '.join(scopes)} could do nothing: "
+                f"a {role} may {', '.join(a for a in ACTIONS if a in ALLOWED[role])}"
+            )
         if days is not None and not 0 < days < 36_500:
             raise InputError(f"a key lasts more than 0 and less than 36500 days, not {days}")
         made = NewKey(id=f"k_{self._new_id()}", key=new_key(), hash="")
         made = msgspec.structs.replace(made, hash=key_hash(made.key))
         now = self._store.now_us()
+        expires_us = None if days is None else now + int(days * 86_400_000_000)
         row = {
             "tenant": by.tenant,
             "id": made.id,
@@ -211,11 +216,12 @@ class Access:
             "role": role,
             "scopes": msgspec.json.encode(list(scopes)).decode(),
             "made_us": now,
-            "expires_us": None if days is None else now + int(days * 86_400_000_000),
+            "expires_us": expires_us,
             "revoked_us": None,
             "label": self._redact(by.tenant, label[:_LABEL_CHARS_MAX]) if label else "",
         }
-        with self._allowed(by, "key.manage", target=made.id) as connection:
+        told = f"made: {_words(role, scopes, expires_us)}"
+        with self._oversight.allowed(by, "key.manage", target=made.id, reason=told) as connection:
             connection.execute(sa.insert(t.api_keys), [row])
         return made
 
@@ -228,7 +234,14 @@ class Access:
         """
         c = t.api_keys.c
         mine = (c.tenant == by.tenant) & (c.id == key_id)
-        with self._allowed(by, "key.manage", target=key_id) as connection:
+        with self._store.reading("look up a key") as connection:
+            row = connection.execute(sa.select(t.api_keys).where(mine)).one_or_none()
+        told = "revoked"
+        if row is not None:
+            scopes = tuple(msgspec.json.decode(row.scopes))
+            told = "revoked before" if row.revoked_us is not None else told
+            told += f": {_words(row.role, scopes, row.expires_us)}"
+        with self._oversight.allowed(by, "key.manage", target=key_id, reason=told) as connection:
             done = connection.execute(
                 sa.update(t.api_keys)
                 .where(mine)
@@ -244,7 +257,7 @@ class Access:
             AccessDenied: `by` may not.
         """
         c = t.api_keys.c
-        with self._looking(by, "key.manage") as connection:
+        with self._oversight.looking(by, "key.manage") as connection:
             rows = connection.execute(
                 sa.select(t.api_keys).where(c.tenant == by.tenant).order_by(c.made_us, c.id)
             ).all()
@@ -275,13 +288,13 @@ class Access:
 
         Args:
             by: who gives it.
-            to: id of a key; `by` itself where None.
+            to: id of a key of the tenant, or ``local:`` and a name; `by` itself where None.
             reason: why, in a few words; redacted and stored.
             minutes: from now.
 
         Raises:
             AccessDenied: `by` may not.
-            InputError: there is no reason, or the time is too long.
+            InputError: there is no reason, the time is too long, or nobody has this id.
         """
         if not 1 <= minutes <= BREAK_GLASS_MINUTES_MAX:
             raise InputError(f"a grant lasts from 1 to {BREAK_GLASS_MINUTES_MAX} minutes")
@@ -292,14 +305,19 @@ class Access:
         made = Grant(
             id=f"g_{self._new_id()}",
             principal=who,
-            reason=self._reason(by.tenant, reason),
+            reason=self._oversight.reason(by.tenant, reason),
             from_us=now,
             until_us=now + minutes * _MINUTE_US,
             given_by=by.id,
         )
         action: Action = "content.open" if who == by.id else "grant.give"
         about = {"target": who, "reason": made.reason, "grant": made.id}
-        with self._allowed(by, action, **about) as connection:
+        with self._oversight.allowed(by, action, **about) as connection:
+            if who != by.id and not who.startswith(LOCAL) and not _key_there(connection, by, who):
+                raise InputError(
+                    f"there is no key {who[:64]!r} in use: see `tocsin access key list`; somebody "
+                    f"on the machine itself is {LOCAL}NAME"
+                )
             row = {"tenant": by.tenant, **msgspec.structs.asdict(made)}
             connection.execute(sa.insert(t.grants), [row])
         return made
@@ -312,7 +330,7 @@ class Access:
         """
         c = t.grants.c
         columns = [c[field] for field in Grant.__struct_fields__]
-        with self._looking(by, "access.read") as connection:
+        with self._oversight.looking(by, "access.read") as connection:
             rows = connection.execute(
                 sa.select(*columns).where(c.tenant == by.tenant).order_by(c.from_us, c.id)
             ).all()
@@ -329,21 +347,23 @@ class Access:
             InputError: there is no reason, or the master key is missing.
             StoreError: the event could not be written.
         """
-        given = self._reason(by.tenant, reason)
+        given = self._oversight.reason(by.tenant, reason)
         now = self._store.now_us()
         keys = self._keys()
         if not by.may("content.read"):
-            self._deny(by, "content.read", target=content, reason=given)
+            self._oversight.refuse(by, "content.read", target=content, reason=given)
         with self._store.transaction("read content") as connection:
             held = _live_grant(connection, by, now)
             opened = None
             if held is not None:
                 opened = self._opened(connection, keys, by.tenant, content, now)
                 links = Links(request=opened.request or None) if opened else Links()
-                event = self._event(by, "content.read", content, given, grant=held, links=links)
-                self._append(connection, by.tenant, event)
+                self._oversight.record(
+                    connection, by, "content.read",
+                    target=content, reason=given, grant=held, links=links,
+                )  # fmt: skip
         if held is None:
-            self._deny(by, "content.read", target=content, reason=given)
+            self._oversight.refuse(by, "content.read", target=content, reason=given)
         if opened is None:
             raise ContentGone(f"there is no content {content[:64]!r}: unknown, expired or erased")
         return opened
@@ -356,7 +376,7 @@ class Access:
         Raises:
             AccessDenied: `by` may not read the record.
         """
-        with self._looking(by, "record.read") as connection:
+        with self._oversight.looking(by, "record.read") as connection:
             return vault.kept(connection, by.tenant, request=request, subject=subject)
 
     def erase(
@@ -379,21 +399,27 @@ class Access:
             StoreError: nothing was erased; or, from the purge that follows, the disk reported an
                 error.
         """
-        given = self._reason(by.tenant, reason)
+        given = self._oversight.reason(by.tenant, reason)
         now = self._store.now_us()
         if subject is not None and request is not None:
             raise InputError("erase a subject or a request, not both at once")
         target = next((one for one in (subject, request) if one is not None), "all")
-        with self._allowed(by, "content.erase", target=target, reason=given) as connection:
+        with self._oversight.allowed(
+            by, "content.erase", target=target, reason=given
+        ) as connection:
             if request is not None:
                 done = vault.erase_request(connection, by.tenant, request, now)
             elif subject is None:
                 done = vault.erase_tenant(connection, by.tenant, now)
             else:
                 done = vault.erase_subject(connection, by.tenant, subject, now)
-            body = ContentErased(subjects=done.subjects, by=by.id, reason=given)
-            event = Event(id=self._new_id(), time_us=now, source=SOURCE, body=body)
-            self._append(connection, by.tenant, event)
+            body = ContentErased(
+                subjects=done.subjects, contents=done.contents, by=by.id, reason=given
+            )
+            event = Event(
+                id=own_event("access", self._new_id()), time_us=now, source=SOURCE, body=body
+            )
+            self._oversight.append(connection, by.tenant, event)
         purged = vault.purge(self._store)
         return Erasure(
             subjects=done.subjects, contents=done.contents, purged=purged, shared=done.shared
@@ -416,84 +442,10 @@ class Access:
         """
         from tocsin.store.access_log import newest  # nothing else here needs history
 
-        with self._looking(by, "access.read"):
+        with self._oversight.looking(by, "access.read"):
             pass
         scope = Scope(by.tenant)
         return newest(self._store, scope, since_us=since_us, limit=limit, folder=folder)
-
-    # ------------------------------------------------------------------------------- what is seen
-
-    @contextmanager
-    def _allowed(
-        self, by: Principal, action: Action, *, target: str = "", reason: str = "", grant: str = ""
-    ) -> Iterator[Connection]:
-        """Give a transaction in which an action is recorded, or refuse it."""
-        if not by.may(action):
-            self._deny(by, action, target=target, reason=reason)
-        event = self._event(by, action, target, reason, grant=grant or None)
-        with self._store.transaction(action) as connection:
-            self._append(connection, by.tenant, event)
-            yield connection
-
-    @contextmanager
-    def _looking(self, by: Principal, action: Action) -> Iterator[Connection]:
-        """Give a connection to look only; that is recorded where it is refused."""
-        if not by.may(action):
-            self._deny(by, action)
-        with self._store.reading(action) as connection:
-            yield connection
-
-    def _deny(self, by: Principal, action: Action, *, target: str = "", reason: str = "") -> None:
-        event = self._event(by, action, target, reason, allowed=False)
-        with self._store.transaction("record a refusal") as connection:
-            self._append(connection, by.tenant, event)
-        raise AccessDenied(denied(by, action))
-
-    def _event(
-        self,
-        by: Principal,
-        action: Action,
-        target: str,
-        reason: str,
-        *,
-        allowed: bool = True,
-        grant: str | None = None,
-        links: Links | None = None,
-    ) -> Event:
-        body = Accessed(
-            by=by.id,
-            role=by.role,
-            action=action,
-            target=self._redact(by.tenant, target) if target else "",
-            reason=reason,
-            allowed=allowed,
-            break_glass=grant,
-        )
-        made = links or Links()
-        return Event(
-            id=self._new_id(), time_us=self._store.now_us(), source=SOURCE, body=body, links=made
-        )
-
-    def _append(self, connection: Connection, tenant: str, event: Event) -> None:
-        """Record an event within a transaction; whatever else it does is undone if that fails."""
-        prepared = prepare(Append(tenant=tenant, events=(event,)), self._store.keys)
-        if isinstance(prepared, Rejected):
-            raise InputError(f"this cannot be recorded, so it is not done: {prepared.reason}")
-        done = commit(connection, [prepared], self._store.keys, self._store.now_us())[0]
-        if not isinstance(done, Committed) or not done.last:
-            raise StoreError(f"this could not be recorded, so it is not done: {done}")
-
-    def _reason(self, tenant: str, reason: str) -> str:
-        said = " ".join(reason.split())
-        if not REASON_CHARS_MIN <= len(said) <= REASON_CHARS_MAX:
-            raise InputError(
-                f"give a reason of {REASON_CHARS_MIN} to {REASON_CHARS_MAX} characters: "
-                "it is what others will see of this"
-            )
-        cleaned = self._redact(tenant, said)
-        if not cleaned:
-            raise InputError("the reason could not be redacted, so nothing is done; try again")
-        return cleaned
 
     def _keys(self) -> Keys:
         if self._store.keys is None:
@@ -507,6 +459,21 @@ class Access:
             return vault.read(connection, keys, tenant, content, now_us)
         except ContentGone:
             return None
+
+
+def _words(role: str, scopes: Sequence[str], expires_us: int | None) -> str:
+    """Say what a key is for, without anything of the key."""
+    narrowed = f", only {' '.join(scopes)}" if scopes else ""
+    if expires_us is None:
+        return f"{role}{narrowed}, never expires"
+    return f"{role}{narrowed}, expires {rfc3339(min(expires_us, YEAR_10000_US - 1))[:19]}Z"
+
+
+def _key_there(connection: Connection, by: Principal, key_id: str) -> bool:
+    """Whether the tenant has such a key, and it is not revoked."""
+    c = t.api_keys.c
+    mine = (c.tenant == by.tenant, c.id == key_id, c.revoked_us.is_(None))
+    return connection.execute(sa.select(c.id).where(*mine)).first() is not None
 
 
 def _live_grant(connection: Connection, by: Principal, now_us: int) -> str | None:

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
+from tocsin.events.moments import YEAR_10000_US, rfc3339
 from tocsin.limits import HISTORY_DELETE_ROWS, HISTORY_GROUP_ROWS, HISTORY_ROWS_MAX
 from tocsin.store import segment_file
 from tocsin.store import tables as t
 from tocsin.store.manifest import Segment, alone, boundary, manifest, named, remember, sweep
+from tocsin.store.oversight import plain
 from tocsin.store.scope import Scope
 
 if TYPE_CHECKING:
+    from tocsin.store.roles import Principal
     from tocsin.store.store import Store
 
 _DAY_US = 86_400_000_000
@@ -29,12 +32,14 @@ class Closed(msgspec.Struct, frozen=True, kw_only=True):
         deleted: rows that were taken out of the row store, those of an interrupted closing too.
         orphans: files that no row named, removed.
         uncovered: events that no signed period covers, and that stayed for that reason.
+        next_us: when the first one was, of those that stayed since it is not old enough.
     """
 
     segments: tuple[Segment, ...] = ()
     deleted: int = 0
     orphans: int = 0
     uncovered: int = 0
+    next_us: int | None = None
 
 
 def close(
@@ -45,8 +50,12 @@ def close(
     before_us: int,
     uncovered: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    by: Principal | None = None,
 ) -> Closed:
     """Move events that are older than a moment into files; see `History.close`."""
+    if by is not None:
+        plain(store).demand(by, "history.close", target="record")
+    untold = by
     with alone(store, root, scope) as folder:
         with store.reading("read segments") as connection:
             orphans = sweep(folder, manifest(connection, scope))
@@ -61,12 +70,29 @@ def close(
             written = segment_file.write(folder, stretch(store, scope, start, upto, before_us))
             if written is None:
                 break
+            if untold is not None and _has_more_than_acts(store, scope, written):
+                told = f"events from {written.first} on, before {_said(before_us)}"
+                plain(store).tell(untold, "history.close", target="record", reason=told)
+                untold = None
             made.append(named(folder, written, store.now_us()))
             record(store, root, scope, made[-1])
             deleted += delete_rows(store, scope)
             if progress is not None:
                 progress(written.last, upto)
-    return Closed(segments=tuple(made), deleted=deleted, orphans=orphans, uncovered=head.seq - upto)
+    return Closed(
+        segments=tuple(made),
+        deleted=deleted,
+        orphans=orphans,
+        uncovered=head.seq - upto,
+        next_us=_next_us(store, scope, upto),
+    )
+
+
+def _next_us(store: Store, scope: Scope, upto: int) -> int | None:
+    c = t.events.c
+    asked = sa.select(c.time_us).where(c.tenant == scope.tenant, c.seq <= upto)
+    with store.reading("read events") as connection:
+        return connection.execute(asked.order_by(c.seq).limit(1)).scalar()
 
 
 def stretch(
@@ -89,6 +115,19 @@ def stretch(
             taken += len(kept)
         if len(kept) < room:
             return
+
+
+def _has_more_than_acts(store: Store, scope: Scope, written: segment_file.Written) -> bool:
+    """Whether anything moves but what the record holds of who did what."""
+    c = t.events.c
+    mine = (c.tenant == scope.tenant, c.seq >= written.first, c.seq <= written.last)
+    with store.reading("read events") as connection:
+        found = connection.execute(sa.select(c.seq).where(*mine, c.kind != "access").limit(1))
+        return found.first() is not None
+
+
+def _said(time_us: int) -> str:
+    return rfc3339(min(max(time_us, 0), YEAR_10000_US - 1))[:19] + "Z"
 
 
 def record(store: Store, root: Path, scope: Scope, segment: Segment) -> None:

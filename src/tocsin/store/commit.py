@@ -21,9 +21,9 @@ from tocsin.limits import STORE_EVENT_BYTES_MAX, STORE_ID_CHARS_MAX
 from tocsin.receipts.checkpoint import Checkpoint, origin_of, sign_checkpoint
 from tocsin.receipts.entry import Kind, LogEntry
 from tocsin.receipts.merkle import HASH_BYTES, Frontier, leaf_hash
+from tocsin.receipts.period import Period, read_period
 from tocsin.store import tables as t
 from tocsin.store.append import Append, Committed, Content, Entry, Rejected, fault
-from tocsin.store.period import Period, read_period
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

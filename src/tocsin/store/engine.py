@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 
+from tocsin import durable
 from tocsin.errors import (
     InputError,
     StoreAway,
@@ -98,6 +99,23 @@ def parse(url: str) -> URL:
     raise InputError(f"no store is kept in {name!r}: sqlite and postgresql are known")
 
 
+def shown(url: URL) -> str:
+    """Write a store's URL as people may read it: without passwords.
+
+    Example:
+        >>> shown(parse("postgresql://me:secret@db.example/record?password=secret"))
+        'postgresql://me:***@db.example/record?password=***'
+    """
+    if url.get_backend_name() == "sqlite":
+        return url.render_as_string()
+    query = {key: "***" if key in _SECRETS else value for key, value in url.query.items()}
+    plain = url.set(drivername="postgresql", query=query).render_as_string()
+    return plain.replace("=%2A%2A%2A", "=***")
+
+
+_SECRETS = frozenset({"password", "sslpassword"})
+
+
 def make_file(url: URL) -> None:
     """Make the file of a SQLite store, readable by its owner alone; `sync_folder` is to follow."""
     if url.get_backend_name() != "sqlite":
@@ -119,15 +137,11 @@ def sync_folder(url: URL) -> None:
     Raises:
         StoreFailed: it cannot be done.
     """
-    if url.get_backend_name() != "sqlite" or os.name == "nt":
+    if url.get_backend_name() != "sqlite":
         return
     folder = Path(str(url.database)).parent
     try:
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        durable.sync_folder(folder)
     except OSError as e:
         raise StoreFailed(f"cannot sync the folder {str(folder)!r}: {e.strerror}") from None
 
@@ -204,7 +218,9 @@ def _sqlite(url: URL, begin: str, synchronous: str, *, readonly: bool) -> Engine
         return connection
 
     pool: dict[str, Any] = {"pool_size": 1, "max_overflow": 0} if not readonly else {"pool_size": 4}
-    engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.QueuePool, **pool)
+    engine = sa.create_engine(
+        "sqlite://", creator=connect, poolclass=sa.QueuePool, hide_parameters=True, **pool
+    )
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -257,20 +273,60 @@ def _into_wal(connection: sqlite3.Connection) -> str:
         time.sleep(_AGAIN_S)
 
 
-def _postgresql(url: URL, *, readonly: bool) -> Engine:
+def is_database(url: URL) -> bool:
+    """Say whether there is what SQLite made, sound or not; of a server, that there is."""
+    if url.get_backend_name() != "sqlite":
+        return True
     try:
-        import psycopg  # noqa: F401
+        with Path(str(url.database)).open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False
+
+
+_MAGIC = b"SQLite format 3\0"
+
+
+def server(url: URL, **options: Any) -> Engine:
+    """Make an engine for PostgreSQL that says where it could not connect to, and why.
+
+    Args:
+        url: as `parse` gives it.
+        options: of `sqlalchemy.create_engine`.
+    """
+    try:
+        import psycopg
     except ImportError:
         raise InputError(
             "a store in PostgreSQL needs psycopg: pip install 'tocsin[postgres]'"
         ) from None
+    engine = sa.create_engine(url, hide_parameters=True, **options)
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(dialect: Any, _record: Any, given: Any, named: Any) -> Any:
+        try:
+            return dialect.connect(*given, **named)
+        except psycopg.OperationalError as e:
+            raise StoreAway(f"cannot connect to {shown(url)}: {_reason(e)}") from None
+        except psycopg.ProgrammingError as e:
+            raise InputError(f"cannot connect to {shown(url)}: {_reason(e)}") from None
+
+    return engine
+
+
+def _reason(e: Exception) -> str:
+    """Say why nothing was connected, in the words of server or library, in one line."""
+    said = (str(e).splitlines() or [type(e).__name__])[0]
+    said = said.removeprefix("connection failed: ").removeprefix("connection is bad: ")
+    return said.replace("FATAL:  ", "").strip()
+
+
+def _postgresql(url: URL, *, readonly: bool) -> Engine:
     # Who writes locks rows and has to see the latest; who reads has to see one state.
     if readonly:
-        engine = sa.create_engine(
-            url, pool_size=4, isolation_level="REPEATABLE READ", pool_pre_ping=True
-        )
+        engine = server(url, pool_size=4, isolation_level="REPEATABLE READ", pool_pre_ping=True)
     else:
-        engine = sa.create_engine(url, pool_size=1, max_overflow=0)
+        engine = server(url, pool_size=1, max_overflow=0)
 
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:
@@ -329,7 +385,7 @@ _SQLITE: tuple[tuple[str, Callable[[str], StoreError], str], ...] = (
     ("SQLITE_FULL", StoreFull, "there is no room left on the disk"),
     ("SQLITE_IOERR_SHMSIZE", StoreFull, "there is no room left for the index of the log"),
     ("SQLITE_IOERR", StoreFailed, "the disk reported an error"),
-    ("SQLITE_CORRUPT", StoreDamaged, "the file is damaged; run `tocsin fsck`"),
+    ("SQLITE_CORRUPT", StoreDamaged, "the file is damaged"),
     ("SQLITE_NOTADB", StoreDamaged, "the file is no SQLite database"),
 )
 

@@ -72,14 +72,17 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Notes:
-    """Collects findings."""
+    """Collects findings, of one tenant and of the store where it is asked for one."""
 
-    def __init__(self) -> None:
+    def __init__(self, tenant: str | None = None) -> None:
+        self._tenant = tenant
         self.findings: list[Finding] = []
         self.more = 0
 
     def add(self, about: str, tenant: str, said: str) -> None:
         """Keep a finding, or count it."""
+        if tenant and self._tenant not in {None, tenant}:
+            return
         if len(self.findings) < FINDINGS_MAX:
             self.findings.append(Finding(about=about, tenant=tenant, said=said))
         else:
@@ -91,6 +94,7 @@ def fsck(
     *,
     keys: Sequence[PublicKey] = (),
     progress: Callable[[int, int], None] | None = None,
+    tenant: str | None = None,
 ) -> Report:
     """Check a store.
 
@@ -98,6 +102,7 @@ def fsck(
         store: that may be in use; what is checked is its state at the beginning.
         keys: public keys of the logs, under any name; without them no signature is checked.
         progress: told how many events and entries are done, and how many there are.
+        tenant: its record alone, and what is of no tenant; everything where None.
 
     Returns:
         What was found. The store is sound where there is nothing.
@@ -112,12 +117,15 @@ def fsck(
         ...     fsck(store).sound
         True
     """
-    notes = Notes()
+    notes = Notes(tenant)
     seen = [0, 0, 0, 0]
     try:
         with store.reading("check the store") as connection:
             _database(connection, notes)
-            heads = connection.execute(sa.select(t.heads).order_by(t.heads.c.tenant)).all()
+            asked = sa.select(t.heads).order_by(t.heads.c.tenant)
+            if tenant is not None:
+                asked = asked.where(t.heads.c.tenant == tenant)
+            heads = connection.execute(asked).all()
             total, done = sum(head.seq + head.size for head in heads), 0
             for head in heads:
                 check = EventsCheck(store, connection, head, notes)
@@ -140,6 +148,19 @@ def fsck(
         entries=seen[2],
         checkpoints=seen[3],
         signatures=bool(keys),
+    )
+
+
+def unreadable(error: StoreDamaged) -> Report:
+    """Report a store that is so damaged that it cannot even be opened."""
+    return Report(
+        findings=(Finding(about="file", tenant="", said=str(error)),),
+        more=0,
+        tenants=0,
+        events=0,
+        entries=0,
+        checkpoints=0,
+        signatures=False,
     )
 
 

@@ -11,10 +11,11 @@ import sqlalchemy as sa
 from tocsin.errors import InputError, MissingExtra, ProofInvalid, StoreDamaged
 from tocsin.events.envelope import decode, event_hash
 from tocsin.receipts.entry import read_entry
+from tocsin.receipts.period import Period, read_period
 from tocsin.store import segment_file
 from tocsin.store import tables as t
 from tocsin.store.manifest import Segment, known, location, manifest
-from tocsin.store.period import Period, Tally, read_period, receipts_between
+from tocsin.store.period import Tally, receipts_between
 from tocsin.store.scope import Scope
 
 if TYPE_CHECKING:

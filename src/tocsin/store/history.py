@@ -9,6 +9,7 @@ from files, all others from rows. A file that no row names is removed at the nex
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -37,6 +38,7 @@ from tocsin.store.scope import Scope
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from tocsin.store.roles import Principal
     from tocsin.store.store import Store
 
 T = TypeVar("T")
@@ -121,6 +123,7 @@ class History:
         before_us: int,
         uncovered: bool = False,
         progress: Callable[[int, int], None] | None = None,
+        by: Principal | None = None,
     ) -> Closed:
         """Move events that are older than a moment into files.
 
@@ -135,14 +138,17 @@ class History:
             uncovered: move events, too, that no signed period covers yet. For stores that never
                 have keys: a period over events that have moved cannot be made any more.
             progress: called with sequence numbers done, and to do.
+            by: who has it done. The record says so, unless nothing moves but what it holds of
+                such acts: each closing would have the next one tell of it.
 
         Raises:
+            AccessDenied: `by` may not.
             InputError: a file cannot be written; every event is where it was.
             StoreBusy: another process is working on this tenant's history.
         """
         return closing.close(
             self.store, self.folder, scope,
-            before_us=before_us, uncovered=uncovered, progress=progress,
+            before_us=before_us, uncovered=uncovered, progress=progress, by=by,
         )  # fmt: skip
 
     def segments(self, scope: Scope) -> list[Segment]:
@@ -250,20 +256,24 @@ class History:
     ) -> None:
         """Add what files hold of an id, and of the requests and calls that it leads to."""
         # A query for each column, so that the filters of each are used.
-        one = "SELECT seq, hash, body FROM read_parquet($files) WHERE body IS NOT NULL AND {} = $v"
+        one = "SELECT seq, hash, body FROM read_parquet($files) WHERE body IS NOT NULL AND {} = {}"
 
-        def ask(columns: Sequence[str], value: str) -> None:
-            query = " UNION ALL ".join(one.format(f'"{name}"') for name in columns)
-            query = f"SELECT * FROM ({query}) ORDER BY seq LIMIT $limit"  # noqa: S608 - names of ours
-            # An event may be found by several columns.
-            values = {"v": indexed(value), "limit": limit * len(columns)}
-            among = self._ids.among(names, value)
-            found.update((s.seq, s) for s in self._checked(among, query, values, scope))
+        def ask(*wanted: tuple[str, str]) -> None:
+            parts = [one.format(f'"{name}"', f"$v{i}") for i, (name, _) in enumerate(wanted)]
+            query = f"SELECT * FROM ({' UNION ALL '.join(parts)}) ORDER BY seq LIMIT $limit"  # noqa: S608 - names of ours
+            values: dict[str, Any] = {f"v{i}": indexed(v) for i, (_, v) in enumerate(wanted)}
+            values["limit"] = limit * len(wanted)  # an event may be found by several columns
+            among = {path for v in {v for _, v in wanted} for path in self._ids.among(names, v)}
+            found.update((s.seq, s) for s in self._checked(sorted(among), query, values, scope))
 
-        ask(segment_file.FOUND_BY, any_id)
-        for name in ("request", "call"):
-            for value in sorted(_linked(found, any_id, name) - {any_id}):
-                ask([name], value)
+        ask(*((name, any_id) for name in segment_file.FOUND_BY))
+        linked = (
+            [(name, value) for value in sorted(_linked(found, any_id, name) - {any_id})]
+            for name in ("request", "call")
+        )
+        # A request and a call at once: most events have one of each.
+        for pair in itertools.zip_longest(*linked):
+            ask(*filter(None, pair))
 
     def counts(
         self,

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tocsin.durable import write_whole
+from tocsin.durable import sync_folder, write_whole
 from tocsin.errors import InputError
 from tocsin.limits import KEY_FILE_BYTES_MAX
 from tocsin.receipts.signer import Signer
+from tocsin.store.vault import master_id
 
 if TYPE_CHECKING:
     from tocsin.store.work import Work
@@ -26,6 +27,7 @@ LOG_NAME = "tocsin.example/log"
 MASTER_BYTES = 32
 _SIGNING, _NAME, _PUBLIC, _MASTER = "log.pem", "log.name", "log.vkey", "master.key"
 _REDACTION = "redaction.key"
+_VARIABLE = "TOCSIN_MASTER_KEY"
 
 
 class Keys:
@@ -90,8 +92,8 @@ class Keys:
                 missing though its work is there is lost, and is not made anew.
 
         Raises:
-            InputError: a key is missing, was lost or no key, everybody may read it, or the keys are
-                of logs of another name.
+            InputError: a key is missing, was lost or no key, everybody may read it, the keys are of
+                logs of another name, or a master key that locks what the store holds is not here.
 
         Example:
             >>> import tempfile
@@ -106,11 +108,12 @@ class Keys:
             _make_folder(place)
         lost = _Lost(work)
         signer = _signer(place, name, lost, create=create)
-        given = (environment or {}).get("TOCSIN_MASTER_KEY")
+        given = (environment or {}).get(_VARIABLE)
         if given is not None:
-            masters = tuple(_master(part, "TOCSIN_MASTER_KEY") for part in given.split(","))
+            masters = tuple(_master(part, _VARIABLE) for part in given.split(","))
         else:
             masters = _masters(place / _MASTER, lost, create=create)
+        lost.check_masters(masters, repr(str(place / _MASTER)) if given is None else _VARIABLE)
         redaction = _masters(place / _REDACTION, lost, create=create)
         if create:
             _sync(place)  # also what another process made, and had no time to sync
@@ -142,6 +145,18 @@ class _Lost:
                 f"the key {str(path)!r} is missing, and the store {work.where!r} has entries: the "
                 f"key {did}. Put it back from a backup. A new one is not made by itself: what was "
                 "recorded before would not fit to it (see Lost keys in the guide of the gateway)"
+            )
+
+    def check_masters(self, masters: tuple[bytes, ...], where: str) -> None:
+        """Raise `InputError` where a master key that the store is locked with is not at hand."""
+        if self._work is None:
+            return
+        here = {master_id(key) for key in masters}
+        if missing := [one for one in self._work.masters if one not in here]:
+            raise InputError(
+                f"the store {self._work.where!r} is locked with the master key {missing[0].hex()}, "
+                f"and {where} does not hold it: put it back from a backup, below the new key where "
+                "there is one (see Lost keys in the guide of the gateway)"
             )
 
 
@@ -247,13 +262,7 @@ def _write_new(path: Path, content: bytes) -> None:
 
 def _sync(folder: Path) -> None:
     """Make what a folder holds survive a power cut."""
-    if os.name == "nt":
-        return
     try:
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync_folder(folder)
     except OSError as e:
         raise InputError(f"cannot sync {str(folder)!r}: {e.strerror}") from None

@@ -7,14 +7,15 @@ later that a stream was recorded, or that nothing else was.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
 
-from tocsin.errors import InputError, StoreDamaged
+from tocsin.errors import StoreDamaged
 from tocsin.receipts.entry import read_entry
 from tocsin.receipts.merkle import Frontier
+from tocsin.receipts.period import Period, read_period
 from tocsin.receipts.strict import tobase64
 from tocsin.store import tables as t
 from tocsin.store.scope import Scope
@@ -23,60 +24,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _AT_ONCE = 1_000
-
-
-class Period(msgspec.Struct, frozen=True, kw_only=True):
-    """What an entry of the kind `period` says.
-
-    Args:
-        first, last: sequence numbers, both included.
-        from_us, until_us: the earliest and the latest time of these events.
-        kinds: how many events there were of each kind.
-        opened: streams that began.
-        ended: streams that ended, by outcome.
-        alarms: events of the kind ``alarm``.
-        entries_from, entries_until: which part of the log it speaks of: indexes, the second one not
-            included. A period begins where the last one ended, and holds that one's own entry.
-        receipts: entries in that part that are receipts.
-        events_root: root of the tree (RFC 6962) over the events' hashes in their order, base64.
-        closed_us: when the period was made.
-    """
-
-    first: int
-    last: int
-    from_us: int
-    until_us: int
-    kinds: dict[str, int]
-    opened: int
-    ended: dict[str, int]
-    alarms: int
-    entries_from: int
-    entries_until: int
-    receipts: int
-    events_root: str
-    closed_us: int
-    schema: Literal["tocsin.period/1"] = "tocsin.period/1"
-
-    @property
-    def id(self) -> str:
-        """Of the entry."""
-        return f"{self.first}-{self.last}"
-
-    def write(self) -> bytes:
-        """Give the body of the entry."""
-        return msgspec.json.encode(self)
-
-
-def read_period(body: bytes) -> Period:
-    """Read what a period says.
-
-    Raises:
-        InputError: it is none.
-    """
-    try:
-        return msgspec.json.decode(body, type=Period)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as e:
-        raise InputError(f"this is no period: {e}") from None
 
 
 class _EndedBody(msgspec.Struct):

@@ -8,20 +8,17 @@ away is first recorded as an event of its own: without the event, nothing goes.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import sqlalchemy as sa
 
 from tocsin.errors import InputError, StoreBusy
-from tocsin.events.envelope import Event
-from tocsin.events.kinds import Accessed
 from tocsin.limits import HISTORY_DELETE_ROWS, RETENTION_DAYS_MAX
 from tocsin.store import segment_file, vault
 from tocsin.store import tables as t
-from tocsin.store.append import Append, Rejected
 from tocsin.store.closing import delete_rows
 from tocsin.store.history import KINDS, History
 from tocsin.store.manifest import (
@@ -33,7 +30,12 @@ from tocsin.store.manifest import (
     named,
     sweep,
 )
+from tocsin.store.oversight import plain
+from tocsin.store.roles import Principal
 from tocsin.store.scope import Scope
+
+if TYPE_CHECKING:
+    from tocsin.store.store import Store
 
 CONTENT = "content"
 """The class of raw content, which is encrypted; its events are of the class `access`."""
@@ -53,7 +55,6 @@ CLASSES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Kinds of events by class; together they are all kinds, each in one."""
 
-SOURCE = "tocsin/retention"
 _DAY_US = 86_400_000_000
 _CLEARED = {"request": None, "call": None, "session": None, "user": None, "body": None}
 _PLACES = {name: i for i, name in enumerate(segment_file.COLUMNS)}
@@ -113,7 +114,12 @@ def check_rules(keep_days: Mapping[str, float]) -> None:
 
 
 def retain(
-    history: History, scope: Scope, keep_days: Mapping[str, float], *, dry_run: bool = False
+    history: History,
+    scope: Scope,
+    keep_days: Mapping[str, float],
+    *,
+    dry_run: bool = False,
+    by: Principal | None = None,
 ) -> Retained:
     """Take away what is older than its class may be.
 
@@ -122,8 +128,10 @@ def retain(
         scope: whose.
         keep_days: by class, see `CLASSES` and `CONTENT`; what is not named stays for ever.
         dry_run: count only.
+        by: who has it done; the record says so. A program of one's own where None.
 
     Raises:
+        AccessDenied: `by` may not.
         InputError: no such class, or no such number of days.
         StoreBusy: another process is working on this tenant's history.
 
@@ -136,9 +144,13 @@ def retain(
         0
     """
     check_rules(keep_days)
+    by = by or Principal(tenant=scope.tenant, id="retention", role="admin")
     store, now_us = history.store, history.store.now_us()
-    before = {name: now_us - int(days * _DAY_US) for name, days in keep_days.items()}
-    cut = {kind: before_us for name, before_us in before.items() for kind in CLASSES.get(name, ())}
+    rules = [
+        Kept(name=name, days=days, before_us=now_us - int(days * _DAY_US))
+        for name, days in keep_days.items()
+    ]
+    cut = {kind: one.before_us for one in rules for kind in CLASSES.get(one.name, ())}
     place = history.place
     held = alone_on_server(store, scope) if place is None else alone(store, place, scope)
     with held as folder:
@@ -146,59 +158,65 @@ def retain(
             segments = manifest(connection, scope)
             edge = boundary(connection, scope)
         in_files = _in_files(history, segments, cut)
-        by_kind = Counter[str]()
-        for counted in in_files.values():
-            by_kind.update(counted)
-        kept = tuple(
-            Kept(
-                name=name,
-                days=days,
-                before_us=before[name],
-                rows=_rows(history, scope, name, before[name], edge),
-                in_files=sum(by_kind[kind] for kind in CLASSES.get(name, ())),
-                contents=_contents(history, scope, before[name], now_us) if name == CONTENT else 0,
-            )
-            for name, days in keep_days.items()
-        )
+        kept = tuple(_counted(history, scope, one, in_files, edge, now_us) for one in rules)
         if dry_run:
             return Retained(tenant=scope.tenant, dry_run=dry_run, classes=kept)
         delete_rows(store, scope)  # what an interrupted closing left beside its file
         if any(one.all for one in kept):
-            _say(history, scope, kept, now_us)
+            _say(history, by, kept)
         for one in kept:
-            _clear_rows(history, scope, one.name, one.before_us, edge)
-        if CONTENT in before:
-            _expire(history, scope, before[CONTENT], now_us)
+            if one.name == CONTENT:
+                _expire(history, scope, one.before_us, now_us)
+            else:
+                _clear_rows(history, scope, one, edge)
         for segment in segments:
             if in_files.get(segment.first) and folder is not None:
                 _rewrite(history, folder, scope, segment, cut)
         if folder is not None:
             sweep(folder, history.segments(scope))
-    log_cut = True
-    try:
-        store.truncate_log()
-    except StoreBusy:
-        log_cut = False
     return Retained(
-        tenant=scope.tenant, dry_run=False, classes=kept, files=len(in_files), log_cut=log_cut
+        tenant=scope.tenant,
+        dry_run=False,
+        classes=kept,
+        files=len(in_files),
+        log_cut=_log_cut(store),
     )
 
 
-def _rows(history: History, scope: Scope, name: str, before_us: int, edge: int) -> int:
-    if name == CONTENT:
-        return 0
-    asked = sa.select(sa.func.count()).where(*_old(scope, name, before_us, edge))
+def _log_cut(store: Store) -> bool:
+    try:
+        store.truncate_log()
+    except StoreBusy:
+        return False
+    return True
+
+
+def _counted(
+    history: History,
+    scope: Scope,
+    rule: Kept,
+    in_files: Mapping[int, Mapping[str, int]],
+    edge: int,
+    now_us: int,
+) -> Kept:
+    """Count what a class loses; in files that was done before."""
+    if rule.name == CONTENT:
+        n = _contents(history, scope, rule.before_us, now_us)
+        return msgspec.structs.replace(rule, contents=n)
+    asked = sa.select(sa.func.count()).where(*_old(scope, rule, edge))
     with history.store.reading("count events") as connection:
-        return int(connection.execute(asked).scalar_one())
+        rows = int(connection.execute(asked).scalar_one())
+    filed = sum(n.get(kind, 0) for n in in_files.values() for kind in CLASSES[rule.name])
+    return msgspec.structs.replace(rule, rows=rows, in_files=filed)
 
 
-def _old(scope: Scope, name: str, before_us: int, edge: int) -> tuple[sa.ColumnElement[bool], ...]:
+def _old(scope: Scope, rule: Kept, edge: int) -> tuple[sa.ColumnElement[bool], ...]:
     """Say which rows go; those that a file holds as well are that file's matter."""
     c = t.events.c
     return (
         c.tenant == scope.tenant,
-        c.kind.in_(CLASSES[name]),
-        c.time_us < before_us,
+        c.kind.in_(CLASSES[rule.name]),
+        c.time_us < rule.before_us,
         c.seq > edge,
         c.body.is_not(None),
     )
@@ -231,23 +249,15 @@ def _in_files(
     return found
 
 
-def _say(history: History, scope: Scope, kept: tuple[Kept, ...], now_us: int) -> None:
+def _say(history: History, by: Principal, kept: tuple[Kept, ...]) -> None:
     """Record what goes, before it goes."""
     told = ", ".join(f"{one.all} of {one.name} after {one.days:g} days" for one in kept if one.all)
-    body = Accessed(
-        by="retention", role="operator", action="retention.apply", target="record", reason=told
-    )
-    event = Event(id=f"retention-{now_us}", time_us=now_us, source=SOURCE, body=body)
-    done = history.store.commit([Append(tenant=scope.tenant, events=(event,))])[0]
-    if isinstance(done, Rejected):
-        raise InputError(f"nothing was taken away, since it cannot be recorded: {done.reason}")
+    plain(history.store).tell(by, "retention.apply", target="record", reason=told)
 
 
-def _clear_rows(history: History, scope: Scope, name: str, before_us: int, edge: int) -> None:
-    if name == CONTENT:
-        return
+def _clear_rows(history: History, scope: Scope, rule: Kept, edge: int) -> None:
     c, store = t.events.c, history.store
-    few = sa.select(c.seq).where(*_old(scope, name, before_us, edge)).limit(HISTORY_DELETE_ROWS)
+    few = sa.select(c.seq).where(*_old(scope, rule, edge)).limit(HISTORY_DELETE_ROWS)
     while True:
         with store.transaction("take events away") as connection:
             seqs = list(connection.execute(few).scalars())

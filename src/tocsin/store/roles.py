@@ -18,6 +18,8 @@ Action = Literal[
     "record.read",
     "record.write",
     "audit.ask",
+    "events.export",
+    "record.check",
     "access.read",
     "review.write",
     "control.change",
@@ -26,13 +28,17 @@ Action = Literal[
     "content.erase",
     "grant.give",
     "key.manage",
+    "history.close",
+    "retention.apply",
 ]
 
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 ACTIONS: Final[Mapping[Action, str]] = {
     "record.read": "read events, traces and receipts",
     "record.write": "send events",
-    "audit.ask": "ask the audit questions, and export",
+    "audit.ask": "ask the audit questions",
+    "events.export": "write events to a file, or send them elsewhere",
+    "record.check": "check that the record still is what was written",
     "access.read": "see who read or changed what",
     "review.write": "judge cases",
     "control.change": "move kill switches and other controls",
@@ -41,6 +47,8 @@ ACTIONS: Final[Mapping[Action, str]] = {
     "content.erase": "erase raw content for good",
     "grant.give": "grant raw content to others for a while",
     "key.manage": "make and revoke keys",
+    "history.close": "move closed hours of events from the store to files",
+    "retention.apply": "take away what is too old, or count it",
 }
 """Every action, in words for people."""
 
@@ -52,15 +60,23 @@ ALLOWED: Final[Mapping[Role, frozenset[Action]]] = {
             "record.read",
             "record.write",
             "audit.ask",
+            "events.export",
+            "record.check",
             "control.change",
             "content.open",
             "content.read",
+            "history.close",
         }
     ),
     "admin": frozenset(ACTIONS),
-    "auditor": frozenset({"record.read", "audit.ask", "access.read"}),
+    "auditor": frozenset(
+        {"record.read", "audit.ask", "events.export", "record.check", "access.read"}
+    ),
 }
 """The one table; what is not in it is refused."""
+
+LOCAL: Final = "local:"
+"""What ids begin with of those who are on the machine itself and have no key."""
 
 _KEY_BYTES: Final = 32
 
@@ -93,7 +109,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
 
 def local(tenant: str, name: str) -> Principal:
     """Return somebody on the machine itself, who holds the file and so is an admin in any case."""
-    who = f"local:{name}"[:STORE_ID_CHARS_MAX]
+    who = f"{LOCAL}{name}"[:STORE_ID_CHARS_MAX]
     return Principal(tenant=Scope(tenant).tenant, id=who, role="admin")
 
 

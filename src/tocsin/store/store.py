@@ -76,7 +76,7 @@ class Store:
         if create:
             engines.make_file(self.url)
         elif not engines.present(self.url):
-            raise InputError(f"there is no store at {self.url.render_as_string()!r}")
+            raise InputError(f"there is no store at {engines.shown(self.url)!r}")
         self._engines = engines.Engines(self.url, synchronous=synchronous)
         try:
             self._bring_forward(create=create, forward=forward)
@@ -126,7 +126,7 @@ class Store:
     def work(self) -> Work:
         """Say what keys have done here: who opens keys for the store asks first."""
         with self.reading("look what keys have done") as connection:
-            return work_of(connection, self.url.render_as_string())
+            return work_of(connection, engines.shown(self.url))
 
     def use(self, keys: Keys, *, remembered: bool = True) -> None:
         """Sign and encrypt with these keys from now on; before anything else uses the store.
@@ -138,7 +138,7 @@ class Store:
         Raises:
             InputError: the store began with another key of the redaction.
         """
-        secret, where = keys.redaction, self.url.render_as_string()
+        secret, where = keys.redaction, engines.shown(self.url)
         if secret is not None:
             with self.reading("compare keys") as connection:
                 known = fits(connection, secret, where)
@@ -412,7 +412,7 @@ class Store:
         with engines.translated("open the store"), self._engines.reading.connect() as connection:
             found = migrating.revision(connection)
         if found is None and not create:
-            raise InputError(f"there is no store at {self.url.render_as_string()!r}")
+            raise InputError(f"there is no store at {engines.shown(self.url)!r}")
         if found not in {None, migrating.REVISIONS[-1]} and not forward:
             raise InputError(
                 f"this store has the form {found!r} of an earlier version: commit to it once"

@@ -46,8 +46,8 @@ class Master:
     """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
-        self._keys = {_name(key): key for key in reversed(keys)}
-        self.id = _name(keys[0])
+        self._keys = {master_id(key): key for key in reversed(keys)}
+        self.id = master_id(keys[0])
         """Names the current key; says nothing about it."""
 
     def wrap(self, key: bytes, bound: bytes) -> bytes:
@@ -117,6 +117,14 @@ class Erased(msgspec.Struct, frozen=True, kw_only=True):
     subjects: int
     contents: int
     shared: int = 0
+
+
+def locked_with(connection: Connection) -> tuple[bytes, ...]:
+    """Give the ids of the master keys that the kept keys of tenants are wrapped with."""
+    c = t.tenant_keys.c
+    named = sa.func.substr(c.wrapped, 1, _ID_BYTES).label("named")
+    found = connection.execute(sa.select(named).where(c.wrapped.is_not(None)).distinct())
+    return tuple(sorted(bytes(row.named) for row in found))
 
 
 # ------------------------------------------------------------------------------------ seal and read
@@ -461,7 +469,7 @@ def purge(store: Store) -> bool:
 
 
 def _purge_server(url: URL) -> None:
-    engine = sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+    engine = engines.server(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
     try:
         with engines.translated("purge"), engine.connect() as connection:
             connection.exec_driver_sql(f"SET lock_timeout = {PURGE_MS_MAX}")
@@ -500,7 +508,8 @@ def _opened(key: bytes, whole: bytes, bound: bytes, what: str) -> bytes:
     return text
 
 
-def _name(master: bytes) -> bytes:
+def master_id(master: bytes) -> bytes:
+    """Name a master key; says nothing about it."""
     return hashlib.sha256(b"tocsin.master/1\0" + master).digest()[:_ID_BYTES]
 
 

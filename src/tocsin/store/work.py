@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from tocsin.errors import InputError
 from tocsin.store import tables as t
+from tocsin.store.vault import locked_with
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -27,14 +28,19 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         where: the store, as people write it, without a password.
         signed: there are checkpoints.
-        locked: there are keys of tenants, wrapped with a master key.
+        masters: ids of the master keys that keys of tenants are wrapped with.
         told: there are events, whose pseudonyms the key of the redaction made.
     """
 
     where: str
-    signed: bool
-    locked: bool
-    told: bool
+    signed: bool = False
+    masters: tuple[bytes, ...] = ()
+    told: bool = False
+
+    @property
+    def locked(self) -> bool:
+        """Whether there is anything that a master key opens."""
+        return bool(self.masters)
 
 
 def work_of(connection: Connection, where: str) -> Work:
@@ -43,11 +49,10 @@ def work_of(connection: Connection, where: str) -> Work:
     def any_of(asked: sa.Select[tuple[str]]) -> bool:
         return connection.execute(asked.limit(1)).first() is not None
 
-    locked = sa.select(t.tenant_keys.c.tenant).where(t.tenant_keys.c.wrapped.is_not(None))
     return Work(
         where=where,
         signed=any_of(sa.select(t.checkpoints.c.tenant)),
-        locked=any_of(locked),
+        masters=locked_with(connection),
         told=any_of(sa.select(t.heads.c.tenant)),
     )
 

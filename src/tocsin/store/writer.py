@@ -75,6 +75,7 @@ class Writer:
         self._changed = threading.Condition()
         self._closing = False
         self._failed: StoreError | None = None
+        self._refusal: StoreBusy | None = None
         self._thread = threading.Thread(target=self._run, name="tocsin-writer", daemon=True)
         self._thread.start()
 
@@ -82,6 +83,11 @@ class Writer:
     def failed(self) -> StoreError | None:
         """What stopped the writer for good; None while it works."""
         return self._failed
+
+    @property
+    def refusal(self) -> StoreBusy | None:
+        """Why a commit is being tried again; None where the last one went through at once."""
+        return self._refusal
 
     @property
     def waiting(self) -> int:
@@ -184,12 +190,14 @@ class Writer:
             try:
                 done = self._store.commit_prepared([one.given for one in batch])
                 break
-            except StoreBusy:
+            except StoreBusy as e:
+                self._refusal = e
                 if time.monotonic() + pause > until:
                     raise
             with self._changed:
                 self._changed.wait(pause if not self._closing else min(pause, _PAUSE_S))
             pause = min(2 * pause, 1.0)
+        self._refusal = None
         for one, answer in zip(batch, done, strict=True):
             if isinstance(answer, Rejected):
                 _settle(one.done, error=AppendRefused(answer.reason))

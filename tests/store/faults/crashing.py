@@ -97,6 +97,8 @@ def _crash_and_go_on(
     outcome: Outcome,
 ) -> list[bytes]:
     children = [Child(plan) for plan in plans]
+    for child in children:  # who has not begun has no connection to lose
+        listen([child], 1, time.monotonic() + WAIT_S)
     for _ in range(request.crashes):
         seen = sum(child.acknowledged for child in children)
         listen(children, seen + chance.randint(5, 60), time.monotonic() + WAIT_S)

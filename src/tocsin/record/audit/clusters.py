@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -13,6 +13,7 @@ from tocsin.errors import InputError
 from tocsin.events.envelope import UNKNOWN, Event, Segment
 from tocsin.events.kinds import Alarmed, StreamEnded, StreamOpened
 from tocsin.limits import AUDIT_RESPONSES_MAX, AUDIT_ROWS_MAX
+from tocsin.record.audit.sources import Sources, Told, response_of
 from tocsin.record.audit.statistics import ALPHA, Floats, Share, share, tarone, upper_tail
 
 KINDS = ("stream.opened", "stream.ended", "alarm")
@@ -98,6 +99,7 @@ class Clusters(msgspec.Struct, frozen=True, kw_only=True):
         dimensions: in a fixed order; one of which nothing is known is left out.
         taken: alarms that retention took away. Which responses rang is known from their ends all
             the same; what rang, only of the alarms that are left.
+        told: by whom the responses were told of.
     """
 
     alarms: Share
@@ -105,6 +107,7 @@ class Clusters(msgspec.Struct, frozen=True, kw_only=True):
     alpha: float
     dimensions: tuple[Dimension, ...]
     taken: int = 0
+    told: Told = Told()
 
 
 def _known(value: str) -> str | None:
@@ -141,7 +144,9 @@ class _Tally:
             self.users |= {response.user} - {None}  # type: ignore[arg-type]
 
 
-def clusters(events: Iterable[Event], *, alpha: float = ALPHA, taken: int = 0) -> Clusters:
+def clusters(
+    events: Iterable[Event], *, alpha: float = ALPHA, taken: int = 0, only: Collection[str] = ()
+) -> Clusters:
     """Find where alarms gather.
 
     A response counts once however often it rang. A value is called a cluster where its responses
@@ -154,6 +159,7 @@ def clusters(events: Iterable[Event], *, alpha: float = ALPHA, taken: int = 0) -
         events: of the kinds `KINDS`; others are passed over.
         alpha: chance that any cluster is found where there is none, in (0, 1).
         taken: alarms of this time that retention took away.
+        only: sources of events to which the answer is restricted; all where empty.
 
     Raises:
         InputError: more than `AUDIT_RESPONSES_MAX` responses, or alarms were taken away that no
@@ -163,9 +169,11 @@ def clusters(events: Iterable[Event], *, alpha: float = ALPHA, taken: int = 0) -
         >>> clusters([]).alarms.n
         0
     """
-    responses, ringers = _read(events)
+    heard = Sources(events, only)
+    responses, ringers = _read(heard)
     _refuse_untold(responses, ringers, taken)
-    return msgspec.structs.replace(_answer(responses, ringers, alpha), taken=taken)
+    answer = _answer(responses, ringers, alpha)
+    return msgspec.structs.replace(answer, taken=taken, told=heard.told)
 
 
 def _refuse_untold(
@@ -186,7 +194,7 @@ def _read(events: Iterable[Event]) -> tuple[dict[str, _Response], dict[str, list
     prompts: dict[str, str] = {}
     segments: dict[Segment, Segment] = {}  # one of each, or every response would hold its own
     for event in events:
-        name = event.links.call or event.links.request or event.id
+        name = response_of(event)
         if isinstance(event.body, StreamEnded):
             _refuse_more_than_fit(len(responses))
             responses[name] = _Response(

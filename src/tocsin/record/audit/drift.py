@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -14,6 +14,7 @@ from tocsin.errors import InputError
 from tocsin.events.envelope import Event
 from tocsin.events.kinds import Alarmed, CalibrationChanged, PolicyChanged, StreamEnded
 from tocsin.limits import AUDIT_PERIODS_MAX, AUDIT_UNITS_MIN
+from tocsin.record.audit.sources import Sources, Told
 from tocsin.record.audit.statistics import ALPHA, Distance, Floats, distance, holm
 
 KINDS = ("stream.ended", "alarm", "calibration.changed", "policy.changed")
@@ -93,12 +94,14 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
         alpha: chance that any drift is found where there is none.
         checks: by name, then in order of time.
         changes: of policies, calibrations and verifiers.
+        told: by whom the responses were told of.
     """
 
     tests: int
     alpha: float
     checks: tuple[CheckDrift, ...]
     changes: tuple[Change, ...]
+    told: Told = Told()
 
 
 @dataclass
@@ -116,6 +119,7 @@ def drift(
     reference_until_us: int | None = None,
     period_us: int = DAY_US,
     alpha: float = ALPHA,
+    only: Collection[str] = (),
 ) -> Drift:
     """Compare the scores of each period with those of a time that is taken as right.
 
@@ -130,6 +134,7 @@ def drift(
             has fewer than `AUDIT_UNITS_MIN` units.
         period_us: length of a period, above 0.
         alpha: chance that any drift is found where there is none, in (0, 1).
+        only: sources of events to which the answer is restricted; all where empty.
 
     Raises:
         InputError: a period without length, or more than `AUDIT_PERIODS_MAX` of them.
@@ -140,41 +145,20 @@ def drift(
     """
     if period_us <= 0:
         raise InputError("a period must be longer than nothing")
-    groups, changes, own = _read(events)
-    found = []
-    for key, scores in sorted(groups.items(), key=lambda g: g[0][0]):
-        reference, periods = _periods(scores, reference_until_us, period_us)
-        found.append((key, scores, reference, periods))
-    pairs = [
-        (group, i, group[2].values, period.values)
-        for group in found
-        for i, period in enumerate(group[3])
-        if min(len(group[2].values), len(period.values)) >= AUDIT_UNITS_MIN
+    heard = Sources(events, only)
+    groups, changes, own = _read(heard)
+    found = [
+        _Group(*key, scores, *_periods(scores, reference_until_us, period_us))
+        for key, scores in sorted(groups.items(), key=lambda g: g[0][0])
     ]
-    judged = [(group, i, distance(one, other, len(pairs))) for group, i, one, other in pairs]
-    corrected = holm(np.array([d.p for _, _, d in judged]))
-    answers: dict[tuple[int, int], tuple[Distance, float]] = {
-        (id(group), i): (d, float(p)) for (group, i, d), p in zip(judged, corrected, strict=True)
-    }
-    checks = []
-    for group in found:
-        (check, verifier, calibrations), scores, reference, periods = group
-        told = tuple(
-            period.told(answers.get((id(group), i)), alpha) for i, period in enumerate(periods)
-        )
-        first = reference.told(None, alpha)
-        checks.append(
-            CheckDrift(
-                check=check,
-                verifier=verifier,
-                calibrations=tuple(d for d in calibrations if (check, d) in own),
-                versions=tuple(sorted(scores.versions)),
-                reference=first,
-                periods=told,
-                verdict=_verdict(first, told),
-            )
-        )
-    return Drift(tests=len(judged), alpha=alpha, checks=tuple(checks), changes=tuple(changes))
+    judged = _judged(found)
+    return Drift(
+        tests=len(judged),
+        alpha=alpha,
+        checks=tuple(group.told(judged, alpha, own) for group in found),
+        changes=tuple(changes),
+        told=heard.told,
+    )
 
 
 _Key = tuple[str, str, tuple[str, ...]]
@@ -277,6 +261,49 @@ class _Part:
             drifted=p is not None and p <= alpha,
             new_models=self.new_models,
         )
+
+
+_Judged = dict[_Part, tuple[Distance, float]]
+"""Of the periods that were compared, the distance and the corrected p."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    check: str
+    verifier: str
+    calibrations: tuple[str, ...]
+    scores: _Scores
+    reference: _Part
+    periods: list[_Part]
+
+    def told(self, judged: _Judged, alpha: float, own: set[tuple[str, str]]) -> CheckDrift:
+        """Make what is shown."""
+        first = self.reference.told(None, alpha)
+        later = tuple(period.told(judged.get(period), alpha) for period in self.periods)
+        return CheckDrift(
+            check=self.check,
+            verifier=self.verifier,
+            calibrations=tuple(d for d in self.calibrations if (self.check, d) in own),
+            versions=tuple(sorted(self.scores.versions)),
+            reference=first,
+            periods=later,
+            verdict=_verdict(first, later),
+        )
+
+
+def _judged(groups: list[_Group]) -> _Judged:
+    """Compare every period that has enough with its reference; correct for all of them at once."""
+    pairs = [
+        (group.reference, period)
+        for group in groups
+        for period in group.periods
+        if min(len(group.reference.values), len(period.values)) >= AUDIT_UNITS_MIN
+    ]
+    found = [distance(one.values, other.values, len(pairs)) for one, other in pairs]
+    corrected = holm(np.array([d.p for d in found]))
+    return {
+        period: (d, float(p)) for (_, period), d, p in zip(pairs, found, corrected, strict=True)
+    }
 
 
 def _periods(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,6 +21,7 @@ from tocsin.events.kinds import (
     ToolReturned,
 )
 from tocsin.limits import AUDIT_ROWS_MAX
+from tocsin.record.audit.sources import Sources, Told, response_of
 from tocsin.record.audit.statistics import Share, share
 
 KINDS = (
@@ -97,6 +98,7 @@ class Escalations(msgspec.Struct, frozen=True, kw_only=True):
         cases: users' wishes of which that is known: answered, or in vain; `times_us` has those
             that were answered.
         verdict: a sentence.
+        told: by whom the responses were told of.
     """
 
     within_us: int
@@ -105,6 +107,7 @@ class Escalations(msgspec.Struct, frozen=True, kw_only=True):
     times_us: tuple[int, ...]
     verdict: str
     cases: int = 0
+    told: Told = Told()
 
 
 @dataclass
@@ -133,7 +136,11 @@ class _Count:
 
 
 def escalations(
-    events: Iterable[Event], *, within_us: int = WITHIN_US, until_us: int | None = None
+    events: Iterable[Event],
+    *,
+    within_us: int = WITHIN_US,
+    until_us: int | None = None,
+    only: Collection[str] = (),
 ) -> Escalations:
     """Compare what was asked and answered with what the policy wants.
 
@@ -146,6 +153,7 @@ def escalations(
         events: of the kinds `KINDS`, in order; others are passed over.
         within_us: how soon a person should have answered, above 0.
         until_us: when the record ends; None takes the time of the last event.
+        only: sources of events to which the answer is restricted; all where empty.
 
     Raises:
         InputError: no time for an answer.
@@ -156,7 +164,8 @@ def escalations(
     """
     if within_us <= 0:
         raise InputError("the time for an answer must be longer than nothing")
-    calls, last_us = _read(events)
+    heard = Sources(events, only)
+    calls, last_us = _read(heard)
     until = last_us if until_us is None else until_us
     counts: dict[Path, _Count] = {p: _Count() for p in ("stronger check", "approval", "user")}
     astray: dict[str, list[str]] = {}
@@ -186,6 +195,7 @@ def escalations(
         times_us=tuple(sorted(times)),
         cases=len(waits),
         verdict=_verdict(routes, sum(len(names) for names in astray.values())),
+        told=heard.told,
     )
 
 
@@ -194,7 +204,7 @@ def _read(events: Iterable[Event]) -> tuple[dict[str, _Call], int]:
     last_us = 0
     for event in events:
         last_us = max(last_us, event.time_us)
-        call = calls.setdefault(event.links.call or event.links.request or event.id, _Call())
+        call = calls.setdefault(response_of(event), _Call())
         body = event.body
         if isinstance(body, StreamEnded):
             call.mode = body.mode

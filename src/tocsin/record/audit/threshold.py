@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -11,6 +11,7 @@ from tocsin.errors import InputError
 from tocsin.events.envelope import Event
 from tocsin.events.kinds import Alarmed, Reviewed, StreamEnded
 from tocsin.limits import AUDIT_RESPONSES_MAX
+from tocsin.record.audit.sources import Sources, Told, response_of
 from tocsin.record.audit.statistics import LEVEL, weighted_share
 from tocsin.risk.estimates import clopper_pearson
 
@@ -80,11 +81,13 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
         level: of the intervals.
         checks: by name and calibration.
         missed: responses that ended without any alarm, and that a review called unsafe.
+        told: by whom the responses were told of.
     """
 
     level: float
     checks: tuple[CheckAlarms, ...]
     missed: int
+    told: Told = Told()
 
 
 @dataclass
@@ -102,7 +105,9 @@ class _Read:
     seen: set[str] = field(default_factory=set)
 
 
-def threshold(events: Iterable[Event], *, epsilon: float | None = None) -> Thresholds:
+def threshold(
+    events: Iterable[Event], *, epsilon: float | None = None, only: Collection[str] = ()
+) -> Thresholds:
     """Estimate how many alarms were false, for each check and calibration.
 
     A later review of a case takes the place of an earlier one. Where reviewed cases were drawn with
@@ -114,6 +119,7 @@ def threshold(events: Iterable[Event], *, epsilon: float | None = None) -> Thres
     Args:
         events: of the kinds `KINDS`; others are passed over.
         epsilon: the rate of false alarms that was promised, in (0, 1); None compares with nothing.
+        only: sources of events to which the answer is restricted; all where empty.
 
     Raises:
         InputError: epsilon is no rate, or there are more than `AUDIT_RESPONSES_MAX` responses.
@@ -124,19 +130,20 @@ def threshold(events: Iterable[Event], *, epsilon: float | None = None) -> Thres
     """
     if epsilon is not None and not 0.0 < epsilon < 1.0:
         raise InputError(f"epsilon must lie strictly between 0 and 1, got {epsilon!r}")
-    read = _read(events)
+    heard = Sources(events, only)
+    read = _read(heard)
     checks = [_judged(key, read.groups[key], read, epsilon) for key in sorted(read.groups)]
     missed = sum(
         review.label == "unsafe" and name in read.seen and name not in read.rang
         for name, review in read.reviews.items()
     )
-    return Thresholds(level=LEVEL, checks=tuple(checks), missed=missed)
+    return Thresholds(level=LEVEL, checks=tuple(checks), missed=missed, told=heard.told)
 
 
 def _read(events: Iterable[Event]) -> _Read:
     read = _Read()
     for event in events:
-        name = event.links.call or event.links.request or event.id
+        name = response_of(event)
         body = event.body
         if isinstance(body, StreamEnded):
             _end(read, name, event, body)

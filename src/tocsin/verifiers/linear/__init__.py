@@ -14,6 +14,7 @@ from tocsin.verifiers.reading import is_there
 ENDING = ".tocsin-linear"
 """How the names of model files end."""
 
+_CALIBRATION = ".calibration.json"
 _FOLDER = Path(__file__).parent / "weights"
 
 
@@ -40,11 +41,16 @@ def demonstration(name: str) -> Path:
         >>> demonstration("harmful_answer").name
         'harmful_answer.calibration.json'
     """
-    place = _FOLDER / f"{name}.calibration.json"
-    if name not in shipped() or not place.is_file():
-        known = ", ".join(n for n in shipped() if (_FOLDER / f"{n}.calibration.json").is_file())
+    place = _FOLDER / f"{name}{_CALIBRATION}"
+    if place not in demonstrations():
+        known = ", ".join(place.name.removesuffix(_CALIBRATION) for place in demonstrations())
         raise InputError(f"no demonstration calibration for {name!r}; there is one for {known}")
     return place
+
+
+def demonstrations() -> list[Path]:
+    """Return the files of all calibrations that come with shipped models."""
+    return [p for name in shipped() if (p := _FOLDER / f"{name}{_CALIBRATION}").is_file()]
 
 
 def from_spec(argument: str, steps: StepDefinition | None) -> LinearVerifier:

@@ -27,6 +27,7 @@ from tocsin.verifiers.patterns.rulebook import (
     digest,
     effective,
     read_file,
+    wide,
 )
 from tocsin.verifiers.patterns.session import PatternsSession
 from tocsin.verifiers.patterns.views import Sets, wait_chars
@@ -67,11 +68,13 @@ def from_spec(argument: str, steps: StepDefinition | None) -> Patterns:
     )
 
 
-def rules(argument: str = "") -> tuple[Rule, ...]:
+def rules(argument: str = "", *, redacting: bool = False) -> tuple[Rule, ...]:
     """Return the rules that a verifier ``patterns:ARGUMENT`` uses.
 
     Args:
         argument: a file of rules, or empty for the built-in ones.
+        redacting: with those that are for redaction alone: an answer that they would stop is
+            harmless too often.
 
     Raises:
         InputError: the file, or a rule in it, cannot be used.
@@ -81,7 +84,7 @@ def rules(argument: str = "") -> tuple[Rule, ...]:
         ['iban']
     """
     file = read_file(Path(argument)) if argument else RuleFile()
-    return effective(file, argument or "the built-in rules")
+    return effective(file, argument or "the built-in rules", wide() if redacting else ())
 
 
 class Patterns:

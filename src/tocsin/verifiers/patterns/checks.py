@@ -207,6 +207,39 @@ def _password(text: str) -> int:
     return len(text) if shown and not _PLACEHOLDER.match(value) else 0
 
 
+_GIVEN = re.compile(r"""(["']?(?:\s*(?:=>|:=|=|:)\s*|\s+\w+:?\s+)["']?)([^\s"']+)$""")
+_WORDS = re.compile(r"[^\W\d_]+(?:[-/.][^\W\d_]+)*")
+_SAID_OF_PASSWORDS = re.compile(
+    r"required|wrong|incorrect|invalid|correct|missing|expired|changed|reset|forgotten|forgot|"
+    r"empty|unknown|protected|hidden|blocked|accepted|rejected|policy|field|form|prompt|string|"
+    r"hash|must|should|will|with|from|that|this|they|user|never|always|only|"
+    r"falsch|richtig|ungültig|fehlt|abgelaufen|geändert|vergessen|leer|unbekannt|gesperrt|"
+    r"erforderlich|zurückgesetzt|muss|soll|wird|bitte|nicht|wurde"
+)
+
+
+def _password_given(text: str) -> int:
+    """A name and a value of 4 characters or more: any word behind a sign, no plain one else."""
+    found = _GIVEN.search(text)
+    if found is None:
+        return 0
+    sign, value = found[1], found[2].strip(".!?()")
+    if len(value) < 4 or len(set(value)) < 2 or _PLACEHOLDER.match(value):
+        return 0
+    if not (_WORDS.fullmatch(value) and (value.islower() or value.istitle())):
+        return len(text)
+    sure = "=" in sign or sign.endswith((": ", '"', "'"))
+    return len(text) if sure and not _SAID_OF_PASSWORDS.fullmatch(value.lower()) else 0
+
+
+def _secret_given(text: str) -> int:
+    """A name and a value with letters and digits that is no placeholder."""
+    found = _GIVEN.search(text)
+    value = found[2] if found else ""
+    both = any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+    return len(text) if both and len(value) >= 6 and not _PLACEHOLDER.match(value) else 0
+
+
 def _in_url(text: str) -> int:
     """A password within a URL that is no placeholder."""
     value = text[:-1].rpartition(":")[2]
@@ -241,8 +274,10 @@ _OWN: Mapping[str, Check] = {
     "nanp": _nanp,
     "nric": _nric,
     "password": _password,
+    "password_given": _password_given,
     "phone": _phone,
     "secret": _secret,
+    "secret_given": _secret_given,
     "se_pnr": _swedish,
     "url_password": _in_url,
     "vin": _vin,

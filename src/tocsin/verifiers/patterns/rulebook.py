@@ -107,6 +107,12 @@ def builtin() -> tuple[Rule, ...]:
     return read_file(path).rule
 
 
+@cache
+def wide() -> tuple[Rule, ...]:
+    """Return the rules for redaction alone: too often wrong to ring on."""
+    return read_file(Path(__file__).with_name("wide.toml")).rule
+
+
 def read_file(path: Path) -> RuleFile:
     """Read a file of rules, strictly.
 
@@ -131,14 +137,19 @@ def read_file(path: Path) -> RuleFile:
     return made
 
 
-def effective(file: RuleFile, where: str) -> tuple[Rule, ...]:
+def effective(file: RuleFile, where: str, more: tuple[Rule, ...] = ()) -> tuple[Rule, ...]:
     """Return the rules that a file asks for, its own after the built-in ones.
+
+    Args:
+        file: what it says.
+        where: its name.
+        more: rules that count as built-in ones here.
 
     Raises:
         InputError: it names a built-in rule that does not exist, takes the id of one that is used,
             or leaves no rule.
     """
-    made = builtin()
+    made = (*builtin(), *more)
     include, exclude = file.builtin.include, file.builtin.exclude
     known = {name for rule in made for name in (rule.id, rule.category)}
     for name in (*(include or ()), *exclude):

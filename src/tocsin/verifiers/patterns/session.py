@@ -172,8 +172,16 @@ class _ChannelState:
         if hit.hidden or end <= start:
             return
         hit.told = end
+        rule = hit.rule
         found.append(
-            Finding(rule=hit.rule.id, category=hit.rule.category, start=start, end=end, form=name)
+            Finding(
+                rule=rule.id,
+                category=rule.category,
+                start=start,
+                end=end,
+                form=name,
+                goes_on=not first,
+            )
         )
 
 
