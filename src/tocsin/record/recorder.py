@@ -17,7 +17,7 @@ import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
@@ -25,12 +25,20 @@ import msgspec
 from tocsin.errors import AppendRefused, StoreBusy, StoreError, StoreFailed, StoreFull
 from tocsin.events.envelope import Event
 from tocsin.events.ids import own_event
-from tocsin.events.kinds import ContentKept, Shed, StreamEnded, StreamOpened
+from tocsin.events.kinds import Shed
 from tocsin.limits import (
     RECORD_AGAIN_MAX,
     RECORD_CLOSE_REFUSED_MS,
     RECORD_REDACT_MS,
 )
+from tocsin.record.appends import (
+    has_more_than_contents,
+    is_empty,
+    is_kept,
+    is_ours,
+    without_contents,
+)
+from tocsin.record.sheds import Sheds
 from tocsin.record.surroundings import Bounds, Meters, NoMeters, Redacting, State, Writing
 from tocsin.store.append import Append, Committed
 
@@ -56,14 +64,6 @@ class _Waiting:
     since: float
     waiter: asyncio.Future[Committed] | None
     chars: int
-
-
-@dataclass(slots=True)
-class _Sheds:
-    contents: int = 0
-    events: int = 0
-    receipts: int = 0
-    told: bool = field(default=True)
 
 
 class Recorder:
@@ -109,7 +109,7 @@ class Recorder:
         self._held: list[int] = []  # of those, what the store has refused and gets again: a heap
         self._events = 0
         self._chars = 0
-        self._sheds: dict[str, _Sheds] = {}
+        self._sheds = Sheds(SOURCE)
         self._touched: set[str] = set()
         self._refused_for: str | None = None
         self._broken: dict[bool, float] = {}  # when rules were said to be; by: with entries or not
@@ -195,7 +195,7 @@ class Recorder:
         for position, event in enumerate(append.events):
             self._clean(redactor, append.tenant, position, event, kept, dropped)
         redacted = _redacted(append, redactor, kept, dropped)
-        if _empty(redacted.append):
+        if is_empty(redacted.append):
             return False
         try:
             self._submit(redacted.append, None)
@@ -221,7 +221,7 @@ class Recorder:
     async def commit(self, redacted: Redacted) -> Committed:
         """Commit what `redact` gave; returns and raises as `record` does."""
         append = redacted.append
-        if _empty(append):
+        if is_empty(append):
             return Committed(tenant=append.tenant)
         waiter: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
         self._submit(append, waiter)
@@ -263,7 +263,7 @@ class Recorder:
         crowded = len(self._waiting) >= bounds.contents_upto
         if append.contents and (crowded or self._chars + chars > bounds.content_chars):
             self._shed(append.tenant, len(append.contents), 0)
-            append, chars = _without_contents(append), 0
+            append, chars = without_contents(append), 0
         token = next(self._tokens)
         self._waiting[token] = _Waiting(append, time.monotonic(), waiter, chars)
         self._events += len(append.events)
@@ -294,7 +294,7 @@ class Recorder:
         if waiting is None:  # given up on
             return
         error = _error(future)
-        if isinstance(error, AppendRefused) and _has_more_than_contents(waiting.append):
+        if isinstance(error, AppendRefused) and has_more_than_contents(waiting.append):
             # What cannot be locked takes nothing else along.
             self._shed_contents(waiting)
             if (error := self._give(token)) is None:
@@ -310,7 +310,7 @@ class Recorder:
         self._forget(token)
         self._drop(append, waiting.waiter, error)
         if isinstance(error, AppendRefused):
-            if _is_ours(append, waiting.waiter) and not _empty(append):
+            if is_ours(append, waiting.waiter) and not is_empty(append):
                 self._broken[bool(append.entries)] = time.monotonic()
                 self._why = said(error)
         elif not isinstance(error, StoreBusy | StoreFull):
@@ -323,7 +323,7 @@ class Recorder:
         self._forget(token)
         took_ms = (time.monotonic() - waiting.since) * 1_000
         self._refused_for = None
-        if _is_ours(append, waiting.waiter):
+        if is_ours(append, waiting.waiter):
             self._broken.pop(bool(append.entries), None)
             self._tell_differing(append, committed.differing)
         if append.events:
@@ -335,7 +335,7 @@ class Recorder:
 
     def _shed_contents(self, waiting: _Waiting) -> None:
         self._shed(waiting.append.tenant, len(waiting.append.contents), 0)
-        left = _without_contents(waiting.append)
+        left = without_contents(waiting.append)
         self._events -= len(waiting.append.events) - len(left.events)
         self._chars -= waiting.chars
         waiting.append, waiting.chars = left, 0
@@ -359,7 +359,7 @@ class Recorder:
 
     def _hold(self, token: int, waiting: _Waiting) -> bool:
         """Keep what the store has refused, to give it again; false where it is not worth it."""
-        if self._closed or not _is_kept(waiting.append, waiting.waiter):
+        if self._closed or not is_kept(waiting.append, waiting.waiter):
             return False
         heapq.heappush(self._held, token)
         return True
@@ -418,10 +418,7 @@ class Recorder:
     def _shed(self, tenant: str, contents: int, events: int, receipts: int = 0) -> None:
         if not contents and not events and not receipts:
             return
-        sheds = self._sheds.setdefault(tenant, _Sheds())
-        sheds.contents += contents
-        sheds.events += events
-        sheds.receipts += receipts
+        self._sheds.add(tenant, contents, events, receipts)
         self._meters.shed(contents, events)
 
     def _tell(self) -> None:
@@ -430,34 +427,23 @@ class Recorder:
             return
         if self._held and self._refused_for is not None:  # asked by `_again`
             return
-        tenants = [tenant for tenant, sheds in self._sheds.items() if sheds.told]
+        tenants = self._sheds.due()
         if not tenants and self._refused_for is not None and not self._waiting:
             tenants = [self._refused_for]
         for tenant in tenants:
-            sheds = self._sheds.setdefault(tenant, _Sheds())
-            told = _Sheds(sheds.contents, sheds.events, sheds.receipts)
-            body = Shed(
-                contents=told.contents, events=told.events, receipts=told.receipts, source=SOURCE
-            )
+            body = self._sheds.telling(tenant)
             event = Event(id=self._new_id(), time_us=self._clock_us(), source=SOURCE, body=body)
             waiter: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
             try:
                 self._submit(Append(tenant=tenant, events=(event,)), waiter)
             except StoreError:
+                self._sheds.told(tenant, body, written=False)
                 return
-            sheds.told = False
-            waiter.add_done_callback(partial(self._told, tenant, told))
+            waiter.add_done_callback(partial(self._told, tenant, body))
 
-    def _told(self, tenant: str, told: _Sheds, done: asyncio.Future[Committed]) -> None:
-        sheds = self._sheds[tenant]
-        sheds.told = True
-        if done.cancelled() or done.exception() is not None:
-            return
-        sheds.contents -= told.contents
-        sheds.events -= told.events
-        sheds.receipts -= told.receipts
-        if not sheds.contents and not sheds.events and not sheds.receipts:
-            del self._sheds[tenant]
+    def _told(self, tenant: str, body: Shed, done: asyncio.Future[Committed]) -> None:
+        written = not done.cancelled() and done.exception() is None
+        self._sheds.told(tenant, body, written=written)
 
     async def _sign_periods(self) -> None:
         if self._periods is None or self.failed.is_set():
@@ -556,42 +542,9 @@ def _redacted(
     return Redacted(made, tuple(dropped))
 
 
-def _is_kept(append: Append, waiter: object) -> bool:
-    """Whether an append stays while the store is away: nobody could give it again."""
-    if append.entries:
-        return True
-    return waiter is None and any(
-        isinstance(event.body, StreamOpened | StreamEnded) for event in append.events
-    )
-
-
-def _is_ours(append: Append, waiter: object) -> bool:
-    """Whether it is what this process itself has to say: others wait for what they send."""
-    return waiter is None or bool(append.entries)
-
-
-def _has_more_than_contents(append: Append) -> bool:
-    return bool(append.contents and (append.events or append.entries))
-
-
-def _without_contents(append: Append) -> Append:
-    """Leave raw content out, and the events that would say that it is kept."""
-    gone = {content.id for content in append.contents}
-    events = tuple(
-        event
-        for event in append.events
-        if not (isinstance(event.body, ContentKept) and event.body.content in gone)
-    )
-    return msgspec.structs.replace(append, events=events, contents=())
-
-
 def said(error: BaseException) -> str:
     """Put an error into a line of the log."""
     return f"{type(error).__name__}: {error}"
-
-
-def _empty(append: Append) -> bool:
-    return not (append.events or append.entries or append.contents)
 
 
 def _error(future: Future[Committed]) -> BaseException | None:
