@@ -276,7 +276,7 @@ class Used(_Body, frozen=True, kw_only=True, tag="usage"):
     """What a call cost.
 
     Args:
-        first_ms, total_ms: to the first byte that was shown, and to the end.
+        first_ms, total_ms: to the first text that a stream showed, and to the end.
         tokens_in, tokens_out: as the upstream counts them.
         spend_micro: money, in millionths of `currency`.
         currency: ISO 4217, such as ``EUR``.
