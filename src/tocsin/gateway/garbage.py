@@ -1,8 +1,9 @@
 """The collector of reference cycles, told what will stay, and memory that is given back.
 
 By itself it goes through all that the process has loaded, libraries, rules and models, each time
-that some hundred requests have left something: a tenth of a second in which no stream moves. And the
-allocator keeps what reading rules and models needed, some seven megabytes, unless it is told.
+that some hundred requests have left something: a tenth of a second in which no stream moves.
+
+The allocator keeps what reading rules and models needed, some seven megabytes, unless it is told.
 """
 
 from __future__ import annotations
