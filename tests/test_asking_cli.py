@@ -161,11 +161,30 @@ def test_a_key_makes_no_tenant_by_a_slip(world: World) -> None:
     refused = world.run(made, None)
     assert refused.exit_code == 2
     assert "there is no tenant 'gamma'; there are alpha, beta" in refused.output
+    assert "The record has not heard of 'gamma' yet" in " ".join(refused.output.split())
     assert "--new-tenant" in refused.output
     with Store.open(world.path) as store:
         assert len(store.heads()) == 2
     assert world.run((*made, "--new-tenant"), None).exit_code == 0
     assert world.run(made, None).exit_code == 0
+
+
+def test_a_key_narrowed_to_making_keys_does_not_end_at_raw_text(world: World) -> None:
+    add = ("access", "key", "add", "DB", T, "alpha", "--json", "--role", "admin")
+    narrow = json.loads(world.run((*add, "--scope", "key.manage", "--days", "1"), None).stdout)
+    refused = world.run(add, narrow["key"])
+    assert isinstance(refused.exception, AccessDenied)
+    assert "may not make a key that may what it may not itself: record.read" in str(
+        refused.exception
+    )
+    outlives = world.run((*add, "--scope", "key.manage"), narrow["key"])
+    assert isinstance(outlives.exception, AccessDenied)
+    assert "lasts longer than itself, which expires" in str(outlives.exception)
+    less = (*add, "--scope", "key.manage", "--days", "0.5")
+    child = json.loads(world.run(less, narrow["key"]).stdout)
+    grant = ("access", "grant", "DB", T, "alpha", "--reason", "case 12: was it right?")
+    for key in (narrow["key"], child["key"]):
+        assert isinstance(world.run(grant, key).exception, AccessDenied)
 
 
 def test_the_list_of_accesses_shows_what_was_done(world: World, tmp_path: Path) -> None:

@@ -112,7 +112,10 @@ def test_whose_word_the_numbers_rest_on_is_said_and_can_be_chosen(tmp_path: Path
         store.commit([Append(tenant="acme", events=(*own, broken, *shop))])
     for question in QUESTIONS:
         said = " ".join(ask(path, question).split())
-        assert "2 of these 5 responses were told by other services: shop." in said
+        five = (
+            "these 5 responses" if question == "clusters" else "the 5 responses that ended or rang"
+        )
+        assert f"2 of {five} were told by other services: shop." in said
         assert "1 events of other services are left aside" in said
         assert ("1 events are left out" in said) == (question in {"threshold", "escalations"})
         found = json.loads(ask(path, question, "--json"))["told"]
@@ -121,6 +124,51 @@ def test_whose_word_the_numbers_rest_on_is_said_and_can_be_chosen(tmp_path: Path
         assert (chosen["responses"], chosen["by_others"]) == (3, 0)
         both = ("--source", "tocsin/gateway", "--source", "shop", "--json")
         assert json.loads(ask(path, question, *both))["told"]["responses"] == 5
+
+
+def test_alarms_of_responses_without_an_end_are_part_of_no_share(tmp_path: Path) -> None:
+    path = str(tmp_path / "record.db")
+    own = [at(ended(alarms=int(n < 7)), f"r{n}", START) for n in range(9)]
+    own += [at(alarm(rule="card"), f"r{n}", START) for n in range(7)]
+    own = [msgspec.structs.replace(e, source="tocsin/gateway") for e in own]
+    posted = [at(alarm(), f"s{n}", START) for n in range(50)]
+    with Store.open(path) as store:
+        store.commit([Append(tenant="acme", events=(*own, *posted))])
+    found = json.loads(ask(path, "clusters", "--json"))
+    assert (found["endless"], found["told"]["responses"], found["told"]["by_others"]) == (50, 9, 0)
+    rules = {d["name"]: d["cells"][0]["alarms"] for d in found["dimensions"] if not d["tested"]}
+    assert {(share["count"], share["n"]) for share in rules.values()} == {(7, 7)}
+    said = " ".join(ask(path, "clusters").split())
+    assert "7 of 9 responses rang" in said and "57" not in said and "59" not in said
+    assert "50 more rang, and no end of them is in the record" in said
+
+
+def test_a_source_that_said_nothing_is_not_all_quiet(tmp_path: Path) -> None:
+    def told(source: str, day: int = 0) -> Event:
+        made = at(PolicyChanged(policy="p", digest="d"), source, START + day * DAY)
+        return msgspec.structs.replace(made, source=source)
+
+    path = str(tmp_path / "record.db")
+    with Store.open(path) as store:
+        named = (*(told(f"s{n}") for n in range(8)), told("late", 3), told("tocsin/gateway"))
+        store.commit([Append(tenant="acme", events=named)])
+    until = ("--until", "2023-11-16T00:00:00Z")
+
+    def refused(question: str, *more: str) -> str:
+        given = ["audit", question, path, "--tenant", "acme", "--source", "s1", *more]
+        done = CliRunner().invoke(cli, given, env={"COLUMNS": "110"})
+        assert done.exit_code == 2
+        return " ".join(done.output.split())
+
+    for question in QUESTIONS:
+        ask(path, question, "--source", "s1", "--source", "late")
+        for name, time in (("tocsin/", ()), ("late", until)):
+            said = refused(question, "--source", name, *time, "--json")
+            assert f"there is no event of the source {name!r} in this time" in said
+    assert "there are tocsin/gateway, late, s0, s1, s2, s3 and 4 more" in refused(
+        "drift", "--source", "nope"
+    )
+    assert "there is none" in refused("drift", "--until", "2023-01-01T00:00:00Z")
 
 
 def test_a_question_can_be_about_a_part_of_the_time(record: str) -> None:

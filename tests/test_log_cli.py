@@ -212,7 +212,7 @@ def test_nothing_was_taken_away_between_two_checkpoints(world: World) -> None:
     assert "good example.com/log/acme only grew, from 2 to 10 entries" in said
     assert "3 periods of example.com/log/acme leave nothing out: events 1 to 9" in said
     assert "3 streams, 3 alarms, 6 receipts" in said
-    assert "not counted is what came after event 9, with 1 entries" in said
+    assert "Covered are events up to 9, and none after it. NOT COVERED: 1 entry of the 10" in said
     shown = json.loads(good(*asked, *found, "--json"))
     assert shown["good"] is True
     assert (shown["results"][1]["first"], shown["results"][1]["last"]) == (1, 9)
@@ -232,6 +232,48 @@ def test_nothing_was_taken_away_between_two_checkpoints(world: World) -> None:
         "checkpoint", "period-4-6.tlog-proof", "period-7-9.tlog-proof"
     }  # fmt: skip
     assert "no period here speaks of events 4 to 6" in refused(*asked, found[0], found[2])
+
+
+def test_a_last_period_that_is_kept_back_shows(world: World) -> None:
+    _, found = world.span()
+    said = " ".join(good("verify", found[0], "--key", world.key).split())
+    assert "1 period of example.com/log/acme leaves nothing out: events 1 to 3" in said
+    assert "Covered are events up to 3, and none after it. NOT COVERED: 7 entries of the 10" in said
+    assert "a period that was kept back would be there" in said
+
+
+def test_what_was_kept_is_not_overwritten(world: World) -> None:
+    checkpoint, _ = world.span("week")
+    asked = ("periods", world.store, "--tenant", "acme", "--output")
+    kept = {file: file.read_bytes() for file in checkpoint.parent.iterdir()}
+    assert {file.stat().st_mode & 0o777 for file in kept} == {0o600}
+    with Store.open(world.store, keys=Keys.open(world.folder / "keys")) as store:
+        store.commit([append("acme", 40, receipts=("r_40",))])
+        store.close_period(ACME)
+    again = tocsin(*asked, checkpoint.parent, "--from", checkpoint)
+    assert again.exit_code == 2 and "name a new folder" in " ".join(again.output.split())
+    assert {file: file.read_bytes() for file in checkpoint.parent.iterdir()} == kept
+    assert good(*asked, world.folder / "next", "--from", checkpoint)
+    assert good("verify", *(world.folder / "next").glob("*.tlog-proof"), "--key", world.key)
+
+
+@pytest.mark.parametrize("command", [("checkpoint",), ("proof", "r_0"), ("growth",)])
+def test_a_file_that_is_there_is_replaced_by_force_alone(
+    world: World, command: tuple[str, ...]
+) -> None:
+    place = world.folder / "kept"
+    place.write_text("of another day")
+    place.chmod(0o644)
+    name, *rest = command
+    if name == "growth":
+        rest = ["--from", str(world.file("old", "checkpoint", "--size", 2))]
+    asked = (name, world.store, *rest, "--tenant", "acme", "--output", place)
+    result = tocsin(*asked)
+    assert result.exit_code == 2 and "--force replaces it" in " ".join(result.output.split())
+    assert place.read_text() == "of another day"
+    good(*asked, "--force")
+    assert place.read_text() != "of another day"
+    assert place.stat().st_mode & 0o777 == 0o600
 
 
 def test_periods_are_believed_by_the_checkpoint_that_grew_alone(

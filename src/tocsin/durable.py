@@ -10,7 +10,7 @@ from pathlib import Path
 from tocsin.errors import InputError
 
 
-def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+def write_whole(path: str | os.PathLike[str], content: bytes, *, private: bool = False) -> None:
     """Write a file whole or not at all; whoever reads it sees the old content or the new.
 
     A link is followed. A new file has the permissions that the umask leaves, one that is replaced
@@ -19,6 +19,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     Args:
         path: where; an existing regular file is replaced.
         content: all of it.
+        private: its owner alone may read it afterwards, also where it replaces another.
 
     Raises:
         InputError: the place cannot be written, or is something else than a file.
@@ -27,7 +28,9 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
         target = Path(os.path.realpath(path))
         mode = _mode(target)
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        handle = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666
+        )
     except (OSError, ValueError) as e:
         raise InputError(f"cannot write {str(path)!r}: {_reason(e)}") from None
     try:
@@ -35,7 +38,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
             f.write(content)
             f.flush()
             os.fsync(f.fileno())
-        if mode is not None:
+        if mode is not None and not private:
             temporary.chmod(mode)
         temporary.replace(target)
         sync_folder(target.parent)

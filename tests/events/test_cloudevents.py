@@ -135,6 +135,21 @@ def test_whatever_comes_is_an_event_or_a_flaw(raw: Any) -> None:
     ("fields", "said"),
     [
         ({"source": "Tocsin/gateway"}, "source: what begins"),
+        *(
+            ({"source": name}, "source: what begins")
+            for name in (
+                "tocsin",
+                "TOCSIN",
+                "/tocsin/gateway",
+                "//tocsin",
+                "./tocsin/x",
+                "tocsin%2fgateway",
+                "%74ocsin/gateway",
+                "tocsin%252Fgateway",
+                "%2F%54ocsin",
+                "tocsin%00/gateway",
+            )
+        ),
         ({"source": "a shop"}, "source: write it in ASCII"),
         ({"source": ""}, "source: write it"),
         ({"id": ""}, "id: is empty"),
@@ -156,7 +171,22 @@ def test_whatever_comes_is_an_event_or_a_flaw(raw: Any) -> None:
         ({"body": Retrieved(found=2**70)}, "body.found: is too large"),
         ({"id": "r_Ab-9_.12"}, "id: what begins with tocsin. or looks like r_ID.1"),
         ({"id": "tocsin.access.1"}, "give each event an id of your own"),
-        ({"id": "Tocsin.x"}, "give each event an id of your own"),
+        *(
+            ({"id": name}, "give each event an id of your own")
+            for name in (
+                "Tocsin.x",
+                " tocsin.x",
+                "r_X .7",
+                "r_X.7 ",
+                "r_X.\u0667",
+                "r_X\uff0e7",
+                "\uff52_X.7",
+                "r_X.7\u034f",
+                "r_\u3164X.7",
+                "toc\u200bsin.x",
+                "r_X.7\n",
+            )
+        ),
         ({"body": Accessed(by="k", role="admin", action="content.read")}, "said by Tocsin itself"),
         ({"body": ContentErased(subjects=1, by="k")}, "said by Tocsin itself"),
         ({"body": Shed(events=1, source="tocsin/recorder")}, "said by Tocsin itself"),
@@ -173,6 +203,14 @@ def test_what_may_not_come_from_outside(fields: dict[str, Any], said: str) -> No
     flaw = flaw_from_outside(Event(**(plain | fields)), NOW_US)
     assert flaw is not None
     assert said in flaw.message
+
+
+@pytest.mark.parametrize(
+    "source", ["shop", "tocsinette", "shop/tocsin", "tocsin-shop/a", "100%", "%zz", "http://tocsin"]
+)
+def test_a_source_that_only_resembles_ours_may_come_from_outside(source: str) -> None:
+    event = Event(id="1", time_us=NOW_US, source=source, body=Feedback(verdict="up"))
+    assert flaw_from_outside(event, NOW_US) is None
 
 
 @pytest.mark.parametrize("own", ["feedback-on-r_1", "r_1", "r_1.x", "r_1.2.3", "1.2", "xr_1.2"])

@@ -124,12 +124,14 @@ def test_what_was_asked_for_in_vain_is_in_the_record_and_a_flood_of_it_is_one_ev
             assert (await get(gate, f"/v1/receipts/{name}", "tk-none"))[0] == 401
         read = ("operator", "record.read")
         for tenant, told in {
-            "bank": [(*read, f"receipts/{name}", False)],
-            "shop": [(*read, "traces/none", False), (*read, f"receipts/{name}", True)],
+            # The second is told when the gateway stops: the first moment that it may be.
+            "bank": [(*read, f"receipts/{name}", False, 1), (*read, "", False, 20)],
+            "shop": [(*read, "traces/none", False, 1), (*read, f"receipts/{name}", True, 1)],
         }.items():
             with kept(tmp_path, tenant) as record:
+                whole(record)
                 found = record.of("access")
-                assert [(e.role, e.action, e.target, e.allowed) for e in found] == told
+                assert [(e.role, e.action, e.target, e.allowed, e.times) for e in found] == told
                 assert all(e.by.startswith("gateway:") for e in found)
 
     within(test())

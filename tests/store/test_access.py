@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ DOES: dict[Action, Callable[[Access, Principal], Any]] = {
     "content.read": lambda a, by: a.read(by, "c1", reason=REASON),
     "content.erase": lambda a, by: a.erase(by, subject="u_1", reason=REASON),
     "grant.give": lambda a, by: a.grant(by, to="k_somebody", reason=REASON),
-    "key.manage": lambda a, by: a.add_key(by, "viewer"),
+    "key.manage": lambda a, by: a.add_key(by, "admin", scopes=("key.manage",)),
 }
 """The actions that happen here; the others are asked for where they happen."""
 
@@ -311,6 +312,115 @@ def test_making_and_revoking_keys_is_seen(access: Access, store: Store) -> None:
     for told in (made, narrow):
         assert told.key not in str(seen(store)) and told.hash not in str(seen(store))
     assert "ann@example.com" not in access.keys(ADMIN)[0].label
+
+
+def holder(access: Access, by: Principal, role: Role, *scopes: Action, **more: Any) -> Principal:
+    """Make a key, and give whoever comes with it."""
+    found = access.principal(access.add_key(by, role, scopes=scopes, **more).key)
+    assert found is not None
+    return found
+
+
+def actions(of: Principal) -> set[Action]:
+    return {action for action in ACTIONS if of.may(action)}
+
+
+def test_a_key_to_make_keys_makes_only_such_keys(access: Access, store: Store) -> None:
+    keep(store)
+    by = holder(access, ADMIN, "admin", "key.manage")
+    for role in ROLES:
+        for scopes in [(), *((action,) for action in ACTIONS if action in ALLOWED[role])]:
+            if scopes == ("key.manage",):
+                assert actions(holder(access, by, role, *scopes)) == {"key.manage"}
+                continue
+            before = len(seen(store))
+            with pytest.raises(AccessDenied, match=f"{by.id} may not make a key that may what"):
+                access.add_key(by, role, scopes=scopes)
+            (refused,) = seen(store)[before:]
+            assert (refused.by, refused.action, refused.allowed) == (by.id, "key.manage", False)
+            assert refused.reason.startswith(f"asked for: {role}")
+    for attempt in (
+        lambda: access.grant(by, reason=REASON),
+        lambda: access.grant(by, to="local:ann", reason=REASON),
+        lambda: access.read(by, "c1", reason=REASON),
+    ):
+        with pytest.raises(AccessDenied, match="narrowed"):
+            attempt()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_keys_that_keys_make_never_may_more_nor_live_longer(
+    access: Access, store: Store, clock: Clock, seed: int
+) -> None:
+    draw = random.Random(seed)
+
+    def narrowed() -> list[Action]:
+        return draw.sample(list(ACTIONS), draw.randint(0, 4))
+
+    days = draw.choice([None, 2.0])
+    first = holder(access, ADMIN, "admin", *{"key.manage", *narrowed()}, days=days)
+    held, refused = [first], 0
+    for _ in range(60):
+        clock.now += 60
+        by = draw.choice(held)
+        scopes = draw.choice([narrowed(), draw.sample(sorted(actions(by)), 1)])
+        role, lasts = draw.choice(ROLES), draw.choice([None, 0.1, 1.0, 1.9, 3.0])
+        try:
+            made = access.add_key(by, role, scopes=scopes, days=lasts)
+        except InputError:  # it could do nothing
+            continue
+        except AccessDenied:
+            refused += 1
+            continue
+        found = access.principal(made.key)
+        assert found is not None
+        assert actions(found) <= actions(by) <= actions(first)
+        for maker in (by, first):
+            if maker.expires_us is not None:
+                assert found.expires_us is not None
+                assert found.expires_us <= maker.expires_us
+        held.append(found)
+    assert refused
+    assert len(held) > 1
+    assert len(access.keys(ADMIN)) == len(held)
+
+
+def test_somebody_on_the_machine_makes_whatever_key(access: Access) -> None:
+    for role in ROLES:
+        assert actions(holder(access, local("acme", "ann"), role)) == ALLOWED[role]
+
+
+def test_who_has_all_of_a_role_may_hand_on_as_much(access: Access) -> None:
+    by = holder(access, ADMIN, "admin", days=1)
+    for role in ROLES:
+        assert actions(holder(access, by, role, days=1)) == ALLOWED[role]
+    until = "which expires 2023-11-15T22:13:20Z: ask for an earlier end, by --days"
+    for days in (None, 1.01):
+        with pytest.raises(AccessDenied, match=f"a key that lasts longer than itself, {until}"):
+            access.add_key(by, "viewer", days=days)
+
+
+def test_a_grant_does_not_outlive_the_key_that_gives_it(access: Access, store: Store) -> None:
+    keep(store)
+    by = holder(access, ADMIN, "admin", days=10 / (24 * 60))
+    reviewer = known(store, "k_reviewer")
+    for to in (None, reviewer, "local:ann"):
+        with pytest.raises(AccessDenied, match="a grant that lasts longer than itself, which"):
+            access.grant(by, to=to, reason=REASON, minutes=11)
+        assert not seen(store)[-1].allowed
+        access.grant(by, to=to, reason=REASON, minutes=9)
+    assert access.read(who("reviewer"), "c1", reason=REASON).text == TEXT
+    assert len(access.grants(ADMIN)) == 3
+
+
+def test_a_grant_to_oneself_opens_nothing_for_who_may_not_read(
+    access: Access, store: Store
+) -> None:
+    keep(store)
+    by = holder(access, ADMIN, "operator", "content.open")
+    access.grant(by, reason=REASON)
+    with pytest.raises(AccessDenied, match="narrowed"):
+        access.read(by, "c1", reason=REASON)
 
 
 # ---------------------------------------------------------------------------------- break the glass

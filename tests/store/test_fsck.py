@@ -15,6 +15,7 @@ from store.making import append, event
 from store.postgres import server
 
 from tocsin.cli.main import cli
+from tocsin.errors import StoreDamaged
 from tocsin.events.envelope import encode, event_hash
 from tocsin.receipts import Signer
 from tocsin.store import Append, Content, Keys, Scope, Store
@@ -161,6 +162,102 @@ DAMAGE: dict[str, tuple[Callable[[], sa.Executable], set[str]]] = {
         {"segment"},
     ),
 }  # fmt: skip
+
+
+TYPES = {
+    "text": "'halt'",
+    "the same as text": "CAST({column} AS TEXT)",
+    "text that is none": "CAST(x'ff00fe' AS TEXT)",
+    "a number": "7",
+    "a great number": "9223372036854775807",
+    "another kind of number": "0.5",
+    "null": "NULL",
+    "bytes": "x'616263'",
+}
+PLACES = {
+    ("events", "hash", "seq = 3"): "event",
+    ("events", "body", "seq = 3"): "event",
+    ("entries", "entry", '"index" = 2'): "entry",
+    ("nodes", "hash", 'level = 0 AND "index" = 2'): "tree",
+    ("checkpoints", "root", "size = 2"): "checkpoint",
+    ("checkpoints", "note", "size = 2"): "checkpoint",
+    ("heads", "frontier", "true"): "head",
+    ("events", "id", "seq = 3"): "event",
+    ("events", "kind", "seq = 3"): "event",
+}
+NUMBERS = {
+    ("events", "time_us", "seq = 3"): "event",
+    ("events", "seq", "seq = 3"): "event",
+    ("entries", "seq", '"index" = 2'): "entry",
+    ("entries", "index", '"index" = 2'): "entry",
+    ("checkpoints", "size", "size = 2"): "entry",
+    ("heads", "size", "true"): "head",
+}
+TEXTS = {"note", "id", "kind"}
+
+
+def retype(path: Path, place: tuple[str, str, str], kind: str) -> bool:
+    """Write a value of another type, and damage what comes after; whether SQLite took it."""
+    table, column, where = place
+    value = TYPES[kind].format(column=column)
+    with sqlite3.connect(path) as db:
+        try:
+            db.execute(
+                f'UPDATE {table} SET "{column}" = {value} '  # noqa: S608 - of these tables
+                f"WHERE tenant = 'acme' AND {where}"
+            )
+        except sqlite3.IntegrityError:
+            return False
+        db.execute("UPDATE events SET body = x'7b7d' WHERE tenant = 'other' AND seq = 2")
+        db.execute("UPDATE nodes SET hash = x'00' WHERE tenant = 'acme' AND level = 3")
+    db.close()
+    return True
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("place", PLACES, ids=".".join)
+def test_a_value_of_another_type_is_found_like_any_other(
+    sound: Path, keys: Keys, place: tuple[str, str, str], kind: str
+) -> None:
+    """SQLite takes them all; what comes after is looked at as well."""
+    if not retype(sound, place, kind):
+        assert kind == "null"
+        return
+    asked = ["fsck", str(sound), "--key", keys.signer.public.line, "--json"]
+    done = CliRunner().invoke(cli, asked)
+    assert done.exit_code == 1, (done.output, done.exception)
+    told = json.loads(done.stdout)["findings"]
+    found = {(finding["about"], finding["tenant"]) for finding in told}
+    assert {("event", "other"), ("tree", "acme")} <= found, told
+    column = place[1]
+    taken_by_retention = (column, kind) == ("body", "null")
+    if not taken_by_retention and not (column in TEXTS and kind == "the same as text"):
+        assert (PLACES[place], "acme") in found, told
+
+
+@pytest.mark.parametrize("kind", ["text", "text that is none", "another kind of number", "bytes"])
+@pytest.mark.parametrize("place", NUMBERS, ids=".".join)
+def test_a_number_that_is_none_ends_the_check_of_one_log_alone(
+    sound: Path, place: tuple[str, str, str], kind: str
+) -> None:
+    assert retype(sound, place, kind)
+    done = CliRunner().invoke(cli, ["fsck", str(sound), "--json"])
+    assert done.exit_code == 1, (done.output, done.exception)
+    told = json.loads(done.stdout)["findings"]
+    found = {(finding["about"], finding["tenant"]) for finding in told}
+    assert {("event", "other"), (NUMBERS[place], "acme")} <= found, told
+
+
+@pytest.mark.parametrize("kind", ["the same as text", "text that is none", "a great number"])
+@pytest.mark.parametrize("column", ["hash", "body"])
+def test_an_event_of_another_type_is_one_line_for_who_reads(
+    sound: Path, column: str, kind: str
+) -> None:
+    assert retype(sound, ("events", column, "seq = 3"), kind)
+    for command in (["trace", sound, "e2"], ["export", sound], ["audit", "clusters", sound]):
+        done = CliRunner().invoke(cli, [*map(str, command), "--tenant", "acme"])
+        assert isinstance(done.exception, StoreDamaged), (command, done.output, done.exception)
+        assert "event 3 of 'acme' is not what was written: run `tocsin fsck`" in str(done.exception)
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

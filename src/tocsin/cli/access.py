@@ -237,7 +237,9 @@ def add(
 ) -> None:
     """Make a key for one tenant of STORE. It is shown this once, and kept as a hash.
 
-    A tenant that the record does not know is refused, unless --new-tenant says that it is meant.
+    A tenant that the record has not heard of yet is refused, unless --new-tenant says that it is
+    meant: so is one of the configuration that nothing was recorded of. With a key in TOCSIN_KEY,
+    the new one may do no more than that, and ends no later.
 
     Example: tocsin access key add record.db --tenant acme --role auditor --days 30
     """

@@ -27,6 +27,10 @@ KEY_VARIABLE = "TOCSIN_KEY"
 """Holds the key of whoever asks; without it the command speaks for somebody on the machine."""
 
 _PSEUDONYM_CHARS = 22
+_UNHEARD = (
+    ". The record has not heard of {!r} yet: it knows a tenant, configured or not, from its first "
+    "event on. If the name is right, make the key with --new-tenant"
+)
 
 
 def permitted(store: Store, tenant: str, action: Action, *, target: str = "") -> Principal:
@@ -82,7 +86,7 @@ def who(
 
     if KEY_VARIABLE not in os.environ:
         if not new:
-            refuse_stranger(store, tenant, "" if new is None else "; --new-tenant makes it one")
+            refuse_stranger(store, tenant, "" if new is None else _UNHEARD.format(tenant[:64]))
         return local(tenant, name or getpass.getuser())
     if name is not None:
         raise InputError(f"--as is not for who comes with a key in {KEY_VARIABLE}")

@@ -99,7 +99,14 @@ def clusters(plot: str | None, *, as_json: bool, **given: Any) -> None:
         )
     for dimension in found.dimensions:
         _dimension(console, dimension)
-    _told(console, found.told)
+    if found.endless:
+        console.print(
+            prose(
+                f"{found.endless:,} more rang, and no end of them is in the record: they are part "
+                "of no number here."
+            )
+        )
+    _told(console, found.told, f"these {found.told.responses:,} responses")
     _drawn(console, plot)
 
 
@@ -221,10 +228,12 @@ def _events(
 ) -> Iterator[tuple[Iterable[Event], list[Taken]]]:
     """Open the record and give what is asked about, and what of it was taken away.
 
-    What cannot be drawn is refused before, and so is a time of which needed events are gone.
+    What cannot be drawn is refused before, and so is a time of which needed events are gone;
+    a source that said nothing is refused when all was read.
     """
     from tocsin.record.audit.gaps import refuse_gaps
     from tocsin.store import Scope
+    from tocsin.store.history import KINDS
 
     if plot is not None:
         from tocsin.evaluation.canvas import library
@@ -241,17 +250,48 @@ def _events(
         scope = Scope(given["tenant"])
         taken = history.taken(scope, **which)
         refuse_gaps(taken, needed)
-        yield _Again(partial(history.stream, scope, **which)), taken
+        events = _Again(partial(history.stream, scope, **which))
+        yield events, taken
+        silent = [name for name in given["sources"] if name not in events.sources]
+        if silent:
+            anything = _Again(partial(history.stream, scope, **(which | {"kind": KINDS})))
+            _refuse_silent(silent, anything)
 
 
 class _Again:
-    """Events that are read anew whenever they are gone through."""
+    """Events that are read anew whenever they are gone through.
+
+    Attributes:
+        sources: who said those that were gone through.
+    """
 
     def __init__(self, stream: Callable[[], Iterator[Stored]]) -> None:
         self._stream = stream
+        self.sources: set[str] = set()
 
     def __iter__(self) -> Iterator[Event]:
-        return (stored.event for stored in self._stream())
+        for stored in self._stream():
+            self.sources.add(stored.event.source)
+            yield stored.event
+
+
+def _refuse_silent(silent: list[str], events: _Again) -> None:
+    """Refuse a source of which there is nothing: a wrong name must not look like all quiet."""
+    from tocsin.events.reading import OUR_SOURCES
+
+    for _ in events:
+        pass
+    strange = next((name for name in silent if name not in events.sources), None)
+    if strange is None:
+        return
+    ours_first = sorted(events.sources, key=lambda name: (not name.startswith(OUR_SOURCES), name))
+    known = [_short(name) for name in ours_first]
+    some = ", ".join(known[:_SHOWN]) or "none"
+    more = f" and {len(known) - _SHOWN:,} more" if len(known) > _SHOWN else ""
+    there = "there are" if len(known) > 1 else "there is"
+    raise click.UsageError(
+        f"there is no event of the source {strange[:64]!r} in this time; {there} {some}{more}"
+    )
 
 
 def _shown(found: Any, plot: str | None, *, as_json: bool) -> bool:
@@ -279,15 +319,13 @@ def _microseconds(hours: float, option: str) -> int:
     return int(hours * _HOUR_US)
 
 
-def _told(console: Console, told: Told) -> None:
+def _told(console: Console, told: Told, all_of_them: str = "") -> None:
     """Say whose word the numbers rest on, where it is not that of Tocsin alone."""
     if told.by_others:
+        all_of_them = all_of_them or f"the {told.responses:,} responses that ended or rang"
         others = ", ".join(_short(name) for name in told.others)
         console.print(
-            prose(
-                f"{told.by_others:,} of these {told.responses:,} responses were told by other "
-                f"services: {others}."
-            )
+            prose(f"{told.by_others:,} of {all_of_them} were told by other services: {others}.")
         )
     if told.aside:
         console.print(

@@ -39,7 +39,12 @@ CLAIM = (
 )
 
 _tenant_option = click.option("--tenant", required=True, help="Whose log.")
-_output_option = click.option("--output", metavar="FILE", help="Write it there, not to the screen.")
+_output_option = click.option(
+    "--output",
+    metavar="FILE",
+    help="Write it there, readable by you alone, and not to the screen.",
+)
+_force_option = click.option("--force", is_flag=True, help="Replace a FILE that is there.")
 
 
 @click.group("log", short_help="Give an auditor checkpoints, proofs and periods, and verify them.")
@@ -56,7 +61,10 @@ def command() -> None:
 @_tenant_option
 @click.option("--size", type=int, help="The one of so many entries; the newest where left out.")
 @_output_option
-def checkpoint(store: str, tenant: str, size: int | None, output: str | None) -> None:
+@_force_option
+def checkpoint(
+    store: str, tenant: str, size: int | None, output: str | None, *, force: bool
+) -> None:
     """Print the newest signed checkpoint of a log in STORE, exactly its bytes.
 
     Whoever keeps one can be shown later that nothing before it was changed.
@@ -65,9 +73,10 @@ def checkpoint(store: str, tenant: str, size: int | None, output: str | None) ->
     """
     from tocsin.store.proofs import signed
 
+    _fit(output, force=force)
     with _log(store, tenant, "checkpoint") as (connection, scope):
         _, note = signed(connection, scope, size)
-    _give(note, output)
+    _give(note, output, force=force)
 
 
 @command.command("proof", short_help="Print the proof of a receipt or a period.")
@@ -76,16 +85,20 @@ def checkpoint(store: str, tenant: str, size: int | None, output: str | None) ->
 @_tenant_option
 @click.option("--size", type=int, help="By the checkpoint of so many entries, not the newest.")
 @_output_option
-def proof(store: str, entry: str, tenant: str, size: int | None, output: str | None) -> None:
+@_force_option
+def proof(
+    store: str, entry: str, tenant: str, size: int | None, output: str | None, *, force: bool
+) -> None:
     """Print the proof of ENTRY, a receipt or a period by its id: a .tlog-proof file.
 
     Example: tocsin log proof record.db r_8J2k --tenant acme --output r_8J2k.tlog-proof
     """
     from tocsin.store.proofs import proof as prove
 
+    _fit(output, force=force)
     with _log(store, tenant, f"entries/{entry}") as (connection, scope):
         text = prove(connection, scope, entry, None, size)
-    _give(text, output)
+    _give(text, output, force=force)
 
 
 @command.command("growth", short_help="Print the proof that a log only grew.")
@@ -94,7 +107,10 @@ def proof(store: str, entry: str, tenant: str, size: int | None, output: str | N
 @click.option("--from", "old", metavar="FILE", required=True, help="An earlier checkpoint.")
 @click.option("--to", "new", metavar="FILE", help="A later one; the newest where left out.")
 @_output_option
-def growth(store: str, tenant: str, old: str, new: str | None, output: str | None) -> None:
+@_force_option
+def growth(
+    store: str, tenant: str, old: str, new: str | None, output: str | None, *, force: bool
+) -> None:
     """Print the proof that the log in STORE only grew since a checkpoint that somebody kept.
 
     Example: tocsin log growth record.db --tenant acme --from monday.checkpoint --output growth
@@ -102,6 +118,7 @@ def growth(store: str, tenant: str, old: str, new: str | None, output: str | Non
     from tocsin.store.proofs import growth as prove
     from tocsin.store.proofs import signed
 
+    _fit(output, force=force)
     with _log(store, tenant, "growth") as (connection, scope):
         size, _ = signed(connection, scope)
         kept = _known(connection, scope, size, old)
@@ -109,7 +126,7 @@ def growth(store: str, tenant: str, old: str, new: str | None, output: str | Non
         if kept > upto:
             raise InputError(f"--from {old!r} has more entries than --to {new!r}: turn them around")
         text = prove(connection, scope, kept, upto)
-    _give(text, output)
+    _give(text, output, force=force)
 
 
 @command.command("periods", short_help="List the periods of a log, and give their proofs.")
@@ -120,7 +137,7 @@ def growth(store: str, tenant: str, old: str, new: str | None, output: str | Non
 )
 @click.option("--until", metavar="TIME", help="Of what began before.")
 @click.option("--from", "old", metavar="FILE", help="From the last that this checkpoint holds.")
-@click.option("--output", metavar="FOLDER", help="Write their proofs there, and the checkpoint.")
+@click.option("--output", metavar="FOLDER", help="A new one, for their proofs and the checkpoint.")
 @json_option
 def periods(
     store: str, tenant: str, since: str | None, until: str | None, old: str | None,
@@ -136,6 +153,8 @@ def periods(
     from tocsin.store.proofs import signed
 
     between = (moment(since, "--since"), moment(until, "--until"))
+    if output is not None:
+        _fit_folder(Path(output))
     with _log(store, tenant, "periods") as (connection, scope):
         found: Sequence[tuple[int, Period]] = _between(connection, scope, *between)
         if old is not None:
@@ -204,11 +223,18 @@ def _log(store: str, tenant: str, what: str) -> Iterator[tuple[Connection, Scope
             yield connection, Scope(tenant)
 
 
-def _give(text: str, output: str | None) -> None:
+def _fit(output: str | None, *, force: bool) -> None:
+    """Refuse to replace what somebody may have kept."""
+    if output is not None and Path(output).is_file() and not force:
+        raise click.UsageError(f"there is a file {output!r} already: --force replaces it")
+
+
+def _give(text: str, output: str | None, *, force: bool) -> None:
     if output is None:
         click.echo(text, nl=False)
     else:
-        write_whole(output, text.encode())
+        _fit(output, force=force)
+        write_whole(output, text.encode(), private=True)
 
 
 def _known(connection: Connection, scope: Scope, size: int, file: str) -> int:
@@ -258,6 +284,15 @@ def _since(found: Sequence[tuple[int, Period]], size: int) -> Sequence[tuple[int
     return found[max(held - 1, 0) :]
 
 
+def _fit_folder(folder: Path) -> None:
+    """Refuse a folder with proofs by another checkpoint, and one that somebody may have kept."""
+    if (folder / "checkpoint").exists() or any(folder.glob("*.tlog-proof")):
+        raise click.UsageError(
+            f"{str(folder)!r} holds a checkpoint or proofs already, and proofs by two checkpoints "
+            "do not verify together: name a new folder, and keep this one"
+        )
+
+
 def _write(
     connection: Connection, scope: Scope, found: Sequence[tuple[int, Period]], folder: Path
 ) -> None:
@@ -265,14 +300,14 @@ def _write(
     from tocsin.store.proofs import signed
 
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as e:
         raise InputError(f"cannot write {str(folder)!r}: {e.strerror}") from None
     size, note = signed(connection, scope)
     for _, period in found:
         text = prove(connection, scope, period.id, "period", size)
-        write_whole(folder / f"period-{period.id}.tlog-proof", text.encode())
-    write_whole(folder / "checkpoint", note.encode())
+        write_whole(folder / f"period-{period.id}.tlog-proof", text.encode(), private=True)
+    write_whole(folder / "checkpoint", note.encode(), private=True)
 
 
 def _growth(old: str, new: str, proof: str, keys: Sequence[PublicKey]) -> dict[str, Any]:
@@ -304,17 +339,30 @@ def _span(
         "from_us": min(p.from_us for p in span.periods),
         "until_us": max(p.until_us for p in span.periods),
     }
+    one = len(span.periods) == 1
     says = (
-        f"{len(span.periods)} periods of {span.checkpoint.origin} leave nothing out: events "
+        f"{len(span.periods)} {'period' if one else 'periods'} of {span.checkpoint.origin} "
+        f"{'leaves' if one else 'leave'} nothing out: events "
         f"{first.first} to {last.last}, {day(times['from_us'])} to {day(times['until_us'])} UTC: "
         f"{totals['opened']:,} streams, {totals['alarms']:,} alarms, {totals['receipts']:,} "
-        f"receipts; not counted is what came after event {last.last}, with {span.after} entries "
-        "of the log"
+        f"receipts. {_uncovered(span)}"
     )
     return {
         "says": says, "origin": span.checkpoint.origin, "first": first.first, "last": last.last,
         **times, **totals, "after": span.after,
     }  # fmt: skip
+
+
+def _uncovered(span: Span) -> str:
+    """Say what the periods do not speak of: a last one that is kept back would be there."""
+    begins = f"Covered are events up to {span.periods[-1].last}, and none after it"
+    if span.after == 0:
+        return f"{begins}; no entry of the log came after the last period shown"
+    entries = "1 entry" if span.after == 1 else f"{span.after:,} entries"
+    return (
+        f"{begins}. NOT COVERED: {entries} of the {span.checkpoint.size:,} of the log, after the "
+        "last period shown; a period that was kept back would be there, so ask whether there is one"
+    )
 
 
 def _check_between(span: Span, old: Checkpoint, new: Checkpoint) -> None:

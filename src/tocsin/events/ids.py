@@ -1,14 +1,20 @@
-"""Ids of Tocsin's own events: the two shapes that its parts make, and that nobody else may use.
+"""Names of Tocsin's own: ids in the two shapes that its parts make, and the sources of its parts.
 
-The first event under an id stays. Whoever could take an id before Tocsin does could keep one of
-its events out of the record, so that what comes from outside has other ids.
+Nobody else may use them, nor what reads like them. The first event under an id stays: whoever could
+take an id before Tocsin does could keep one of its events out of the record.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 
-_OURS = re.compile(r"tocsin\..*|r_[A-Za-z0-9_-]+\.[0-9]+", re.IGNORECASE | re.DOTALL)
+_OURS = re.compile(r"tocsin\..*|r_[A-Za-z0-9_-]+\.\d+", re.IGNORECASE)
+_OUR_SOURCE = re.compile(r"[/\\.]*tocsin([/\\].*)?", re.IGNORECASE)
+_PERCENT = re.compile(r"%(?:25)*([0-9A-Fa-f]{2})")
+_ALL_SEEN = re.compile(r"[!-~]*")
+_BLANK = dict.fromkeys((0x115F, 0x1160, 0x2800))
+"""Letters and signs that are seen as nothing, though Unicode calls them letters and signs."""
 
 
 def response_id(unique: str) -> str:
@@ -45,10 +51,33 @@ def own_event(what: str, unique: str) -> str:
 
 
 def is_ours(event_id: str) -> bool:
-    """Whether an id has a shape that Tocsin makes.
+    """Whether an id reads as one of the shapes that Tocsin makes.
+
+    Width, case, digits of other scripts, and what is not seen make no difference.
 
     Example:
         >>> is_ours("r_a1.2"), is_ours("tocsin.access.a1"), is_ours("feedback-on-r_a1")
         (True, True, False)
+        >>> is_ours("r_a1 .2"), is_ours("r_a1\uff0e2")
+        (True, True)
     """
-    return _OURS.fullmatch(event_id) is not None
+    return _OURS.fullmatch(_as_read(event_id)) is not None
+
+
+def is_our_source(source: str) -> bool:
+    """Whether a source reads as one of Tocsin's own, however it is written.
+
+    Example:
+        >>> [is_our_source(name) for name in ("tocsin/gateway", "/Tocsin%2Fgateway", "shop")]
+        [True, True, False]
+    """
+    plain = _PERCENT.sub(lambda found: chr(int(found[1], 16)), source)
+    return _OUR_SOURCE.fullmatch(_as_read(plain)) is not None
+
+
+def _as_read(name: str) -> str:
+    """Leave out what is not seen: spaces, control characters, marks."""
+    if _ALL_SEEN.fullmatch(name):
+        return name
+    folded = unicodedata.normalize("NFKC", name).translate(_BLANK)
+    return "".join(char for char in folded if unicodedata.category(char)[0] not in "CMZ")

@@ -13,7 +13,7 @@ from typing import Any, cast, get_args
 import msgspec
 
 from tocsin.events.envelope import SCHEMA, Event, Links, Segment
-from tocsin.events.ids import is_ours
+from tocsin.events.ids import is_our_source, is_ours
 from tocsin.events.kinds import Body, Shed
 from tocsin.events.ranges import range_flaw
 from tocsin.limits import (
@@ -126,7 +126,7 @@ def flaw_from_outside(event: Event, now_us: int) -> Flaw | None:
         >>> from tocsin.events.kinds import Feedback
         >>> event = Event(id="e1", time_us=10, source="tocsin/gateway", body=Feedback(verdict="up"))
         >>> flaw_from_outside(event, now_us=0).message
-        'source: what begins with tocsin/ is said by Tocsin itself; name your service'
+        'source: what begins with tocsin/, or reads like it, is said by Tocsin itself; ...'
     """
     flaw = next(_foreign(event, now_us), None)
     if flaw is not None or _plainly_fits(event):
@@ -135,9 +135,10 @@ def flaw_from_outside(event: Event, now_us: int) -> Flaw | None:
 
 
 def _foreign(event: Event, now_us: int) -> Iterator[Flaw]:
-    if event.source.lower().startswith(OUR_SOURCES):
+    if is_our_source(event.source):
         yield Flaw(
-            f"source: what begins with {OUR_SOURCES} is said by Tocsin itself; name your service"
+            f"source: what begins with {OUR_SOURCES}, or reads like it, is said by Tocsin itself; "
+            "name your service"
         )
     if not _SOURCE.fullmatch(event.source):
         yield Flaw("source: write it in ASCII, without spaces, such as shop/checkout")

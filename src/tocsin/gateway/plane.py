@@ -54,6 +54,7 @@ class Plane:
         conversations: those that are remembered.
         in_force: which rules each tenant was told of.
         under_way: requests.
+        at_close: is called when all requests have ended and the books are still open.
     """
 
     session: aiohttp.ClientSession
@@ -80,6 +81,7 @@ class Plane:
         self.books = Books(self.meters, self.log)
         self.in_force = InForce()
         self.under_way = 0
+        self.at_close: list[Callable[[], None]] = []
         self._by_tenant: Counter[str] = Counter()
         self._turned_away = TurnedAway()
         self._watched: set[Watched] = set()
@@ -108,6 +110,8 @@ class Plane:
         await self.session.close()
         self._tell_turned_away(math.inf)
         self._tell_draining()
+        for tell in self.at_close:
+            tell()
         await self.books.close()
 
     @property

@@ -58,7 +58,8 @@ def _answers(plane: Plane, made: dict[tuple[str, str], _Answer], method: str, pa
         if (access := request.get(ACCESS)) is not None:
             access.path = path
         if not made:
-            for one in routes(keeper.recorder, _who, keeper.store):
+            store, at_close = keeper.store, plane.at_close.append
+            for one in routes(keeper.recorder, _who, store, at_close=at_close):
                 made[one.method, one.path] = one.handler
         who = of_site(plane.live.site, request)
         if who is None and (key := headers.key_of(request.headers)):

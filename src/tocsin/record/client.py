@@ -25,6 +25,7 @@ import msgspec
 from tocsin.errors import InputError
 from tocsin.events.cloudevents import BATCH, encode_batch
 from tocsin.events.envelope import Event, Links, Segment
+from tocsin.events.ids import is_our_source
 from tocsin.events.kinds import Body, Shed
 from tocsin.events.reading import OUR_SOURCES
 from tocsin.limits import (
@@ -124,8 +125,10 @@ class Events:
             raise InputError("the key is empty or holds what no key holds")
         if not source or not source.isascii() or not source.isprintable() or " " in source:
             raise InputError("name your service in ASCII without spaces, such as shop/checkout")
-        if source.lower().startswith(OUR_SOURCES):
-            raise InputError(f"a source that begins with {OUR_SOURCES} is Tocsin's own; name yours")
+        if is_our_source(source):
+            raise InputError(
+                f"a source that begins with {OUR_SOURCES}, or reads like it, is Tocsin's own; name yours"
+            )
         self._source = source
         self._redactor = _patterns(key) if redactor == "patterns" else redactor
         self._most = waiting_max

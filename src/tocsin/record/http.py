@@ -113,6 +113,7 @@ def routes(
     store: Reading,
     *,
     clock_us: Callable[[], int] = lambda: time.time_ns() // 1_000,
+    at_close: Callable[[Callable[[], None]], None] = lambda _: None,
 ) -> list[web.RouteDef]:
     """Give the routes of the record, for `aiohttp.web.Application.add_routes`.
 
@@ -129,10 +130,13 @@ def routes(
         principal: says whose a request is, by its key; None where no key is known.
         store: is read from, in threads; closed hours too, where it is a `Store`.
         clock_us: microseconds since 1970.
+        at_close: is given what has to be called before the recorder closes: it tells of refused
+            reads that were counted and not told of yet.
     """
     doors = _Doors(
         recorder, principal, store, Whole(store) if isinstance(store, Store) else store, clock_us
     )
+    at_close(doors.close)
     log: list[web.RouteDef] = []
     if isinstance(store, Store):
         log = [web.get(path, _answers(doors.log(store, path, ask))) for path, ask in ASKS.items()]
@@ -387,10 +391,17 @@ class _Doors:
 
     def _tell(self, who: Principal, action: Action) -> None:
         """Say how often somebody was refused since it was last told."""
-        times = self._refusals.pop((who, action))
+        times = self._refusals.pop((who, action), 0)
         if times:
             self._accessed(who, action, "", allowed=False, times=times)
             self._count(who, action)
+
+    def close(self) -> None:
+        """Tell what is still to be told of."""
+        untold, self._refusals = self._refusals, {}
+        for (who, action), times in untold.items():
+            if times:
+                self._accessed(who, action, "", allowed=False, times=times)
 
     def _accessed(
         self, who: Principal, action: Action, target: str, *, allowed: bool, times: int = 1

@@ -22,7 +22,6 @@ from tocsin.errors import ContentGone, InputError
 from tocsin.events.envelope import Event, Links
 from tocsin.events.ids import own_event
 from tocsin.events.kinds import ContentErased
-from tocsin.events.moments import YEAR_10000_US, rfc3339
 from tocsin.limits import (
     BREAK_GLASS_MINUTES,
     BREAK_GLASS_MINUTES_MAX,
@@ -41,9 +40,12 @@ from tocsin.store.roles import (
     Action,
     Principal,
     Role,
+    ends,
     key_hash,
     local,
     new_key,
+    outlives,
+    overreach,
 )
 from tocsin.store.scope import Scope
 
@@ -168,7 +170,9 @@ class Access:
         # A scope that nobody knows any more allows nothing, and is not dropped: the last one
         # dropped would leave none, which means all.
         scopes = tuple(msgspec.json.decode(row.scopes))
-        return Principal(tenant=row.tenant, id=row.id, role=row.role, scopes=scopes)
+        return Principal(
+            tenant=row.tenant, id=row.id, role=row.role, scopes=scopes, expires_us=row.expires_us
+        )
 
     def add_key(
         self,
@@ -181,6 +185,9 @@ class Access:
     ) -> NewKey:
         """Make a key for somebody; it is returned this once.
 
+        Nobody gives more than they have: a key makes keys that may what it may itself, no more,
+        and that end when it does, or before.
+
         Args:
             by: an admin.
             role: of the key.
@@ -189,7 +196,7 @@ class Access:
             label: for people; redacted.
 
         Raises:
-            AccessDenied: `by` may not.
+            AccessDenied: `by` may not, or the key would be more than its own.
             InputError: no such role or scope, the key could do nothing, or it would have expired
                 already.
         """
@@ -220,7 +227,13 @@ class Access:
             "revoked_us": None,
             "label": self._redact(by.tenant, label[:_LABEL_CHARS_MAX]) if label else "",
         }
-        told = f"made: {_words(role, scopes, expires_us)}"
+        asked = Principal(
+            tenant=by.tenant, id=made.id, role=role, scopes=tuple(scopes), expires_us=expires_us
+        )
+        words = _words(role, scopes, expires_us)
+        if by.may("key.manage") and (said := overreach(by, asked)):
+            self._oversight.refuse(by, "key.manage", reason=f"asked for: {words}", said=said)
+        told = f"made: {words}"
         with self._oversight.allowed(by, "key.manage", target=made.id, reason=told) as connection:
             connection.execute(sa.insert(t.api_keys), [row])
         return made
@@ -286,14 +299,16 @@ class Access:
     ) -> Grant:
         """Break the glass: let somebody read raw content for a while.
 
+        A grant lets only those read whose role and scopes allow it, `by` itself included.
+
         Args:
             by: who gives it.
             to: id of a key of the tenant, or ``local:`` and a name; `by` itself where None.
             reason: why, in a few words; redacted and stored.
-            minutes: from now.
+            minutes: from now; not beyond the end of the key of `by`.
 
         Raises:
-            AccessDenied: `by` may not.
+            AccessDenied: `by` may not, or the grant would outlive the key of `by`.
             InputError: there is no reason, the time is too long, or nobody has this id.
         """
         if not 1 <= minutes <= BREAK_GLASS_MINUTES_MAX:
@@ -311,6 +326,9 @@ class Access:
             given_by=by.id,
         )
         action: Action = "content.open" if who == by.id else "grant.give"
+        said = outlives(by, made.until_us, "give a grant", "--minutes")
+        if by.may(action) and said:
+            self._oversight.refuse(by, action, target=who, reason=made.reason, said=said)
         about = {"target": who, "reason": made.reason, "grant": made.id}
         with self._oversight.allowed(by, action, **about) as connection:
             if who != by.id and not who.startswith(LOCAL) and not _key_there(connection, by, who):
@@ -464,9 +482,7 @@ class Access:
 def _words(role: str, scopes: Sequence[str], expires_us: int | None) -> str:
     """Say what a key is for, without anything of the key."""
     narrowed = f", only {' '.join(scopes)}" if scopes else ""
-    if expires_us is None:
-        return f"{role}{narrowed}, never expires"
-    return f"{role}{narrowed}, expires {rfc3339(min(expires_us, YEAR_10000_US - 1))[:19]}Z"
+    return f"{role}{narrowed}, {ends(expires_us)}"
 
 
 def _key_there(connection: Connection, by: Principal, key_id: str) -> bool:

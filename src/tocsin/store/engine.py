@@ -8,6 +8,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -252,6 +253,8 @@ def _prepare(
     said("wal_autocheckpoint = 0")
     if readonly:
         said("query_only = ON")
+        # Text that is none is to be found and named, and not to end the reading.
+        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     kept = (said("foreign_keys"), said("secure_delete"))
     if kept != (1, 1) or (synchronous == "FULL" and said("synchronous") != _FULL):
         raise InputError(f"this SQLite does not do what {str(path)!r} needs: {kept}")

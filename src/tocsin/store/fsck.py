@@ -122,18 +122,17 @@ def fsck(
     try:
         with store.reading("check the store") as connection:
             _database(connection, notes)
-            asked = sa.select(t.heads).order_by(t.heads.c.tenant)
-            if tenant is not None:
-                asked = asked.where(t.heads.c.tenant == tenant)
-            heads = connection.execute(asked).all()
+            heads = list(_heads(connection, notes, tenant))
             total, done = sum(head.seq + head.size for head in heads), 0
             for head in heads:
                 check = EventsCheck(store, connection, head, notes)
                 log = _LogCheck(connection, head, notes, keys)
-                for _ in check.run():
-                    done = _tell(progress, done, total)
-                for _ in log.run():
-                    done = _tell(progress, done, total)
+                for part in (check, log):
+                    try:
+                        for _ in part.run():
+                            done = _tell(progress, done, total)
+                    except StoreDamaged as e:
+                        part.broken(e)
                 for i, n in enumerate((1, check.seen, log.seen, log.checkpoints)):
                     seen[i] += n
             _orphans(connection, notes)
@@ -192,6 +191,20 @@ def signed_by(store: Store, keys: Sequence[PublicKey]) -> bool:
     return not some
 
 
+def _heads(connection: Connection, notes: Notes, tenant: str | None) -> Iterator[Any]:
+    """Read where records end, each for itself: one that cannot be read is a finding."""
+    c = t.heads.c
+    every = sa.select(c.tenant).order_by(c.tenant)
+    if tenant is not None:
+        every = every.where(c.tenant == tenant)
+    for name in connection.execute(every).scalars().all():
+        asked = sa.select(c.tenant, c.seq, c.size, c.period).where(c.tenant == name)
+        try:
+            yield from connection.execute(asked).all()
+        except StoreDamaged as e:
+            notes.add("head", name, f"the head cannot be read, and nothing was checked by it: {e}")
+
+
 def _tell(progress: Callable[[int, int], None] | None, done: int, total: int) -> int:
     if progress is not None and done % _AT_ONCE == 0:
         progress(done, total)
@@ -224,10 +237,11 @@ class _LogCheck:
         self._nodes: dict[tuple[int, int], bytes] = {}
         self._differs = False
         self._signed = self._ordered_checkpoints()
-        self._next = next(self._signed, None)
+        self._next: Any = None
 
     def run(self) -> Iterator[None]:
         """Go through the log; gives one None an entry."""
+        self._next = next(self._signed, None)
         for row in self._entries():
             if row.place != self._tree.size:
                 self._add("entry", f"after entry {self._tree.size - 1} comes {row.place}")
@@ -333,7 +347,7 @@ class _LogCheck:
             self._add(
                 "head", f"the log has {self._tree.size} entries, and its head says {head.size}"
             )
-        elif b"".join(self._tree.hashes) != bytes(head.frontier):
+        elif b"".join(self._tree.hashes) != self._frontier():
             self._add("head", "the hashes in the head are not those of the entries")
         expected = sum(self._tree.size >> level for level in range(self._tree.size.bit_length()))
         counted = sa.select(sa.func.count()).where(t.nodes.c.tenant == self.tenant)
@@ -347,6 +361,18 @@ class _LogCheck:
         latest = sa.select(sa.func.max(c.size)).where(c.tenant == self.tenant)
         if (self._connection.execute(latest).scalar() or 0) != head.size:
             self._add("checkpoint", f"there is no checkpoint of all {head.size} entries")
+
+    def _frontier(self) -> bytes | None:
+        """Read the hashes in the head; None where they are none."""
+        asked = sa.select(t.heads.c.frontier).where(t.heads.c.tenant == self.tenant)
+        try:
+            return bytes(self._connection.execute(asked).scalar_one())
+        except StoreDamaged:
+            return None
+
+    def broken(self, why: StoreDamaged) -> None:
+        """Take down that the log could not be read to its end."""
+        self._add("entry", f"the log cannot be read after {self.seen} entries: {why}")
 
     def _add(self, about: str, said: str) -> None:
         self._notes.add(about, self.tenant, said)

@@ -202,5 +202,9 @@ class EventsCheck:
                     self._add("period", f"entry {row.place} is no period: {e}")
             after = rows[-1].place
 
+    def broken(self, why: StoreDamaged) -> None:
+        """Take down that the events could not be read to their end."""
+        self._add("event", f"events cannot be read after {self.seen} of them: {why}")
+
     def _add(self, about: str, said: str) -> None:
         self._notes.add(about, self._scope.tenant, said)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
-from tocsin.errors import InputError, StoreDamaged
+from tocsin.errors import InputError, ProofInvalid, StoreDamaged
 from tocsin.limits import STORE_READ_MAX
 from tocsin.receipts.entry import Kind, read_entry
 from tocsin.receipts.merkle import Node, consistency_path, inclusion_path, leaf_hash
@@ -54,7 +54,7 @@ def logged(connection: Connection, scope: Scope, entry_id: str, kind: Kind | Non
         return None
     found = Logged(**{**row._asdict(), "entry": bytes(row.entry)})
     if leaf_hash(found.entry) != node(connection, scope)(0, found.index):
-        raise StoreDamaged(f"entry {found.index} of {scope.tenant!r} is not what was written")
+        raise _changed(found, scope)
     return found
 
 
@@ -63,9 +63,22 @@ def periods(
 ) -> list[tuple[int, Period]]:
     """Read what periods say, each with its index in the log, after an index (-1 for all)."""
     return [
-        (found.index, read_period(read_entry(found.entry).body))
+        (found.index, _period(found, scope))
         for found in listed(connection, scope, "period", after, limit)
     ]
+
+
+def _period(found: Logged, scope: Scope) -> Period:
+    try:
+        return read_period(read_entry(found.entry).body)
+    except (ProofInvalid, InputError):
+        raise _changed(found, scope) from None
+
+
+def _changed(found: Logged, scope: Scope) -> StoreDamaged:
+    return StoreDamaged(
+        f"entry {found.index} of {scope.tenant!r} is not what was written: run `tocsin fsck`"
+    )
 
 
 def listed(

@@ -201,7 +201,9 @@ def checked(seq: int, digest: bytes, body: bytes, scope: Scope) -> Event:
         StoreDamaged: they are not.
     """
     if event_hash(body) != digest:
-        raise StoreDamaged(f"event {seq} of {scope.tenant!r} is not what was written: run fsck")
+        raise StoreDamaged(
+            f"event {seq} of {scope.tenant!r} is not what was written: run `tocsin fsck`"
+        )
     try:
         return decode(body)
     except msgspec.MsgspecError as e:

@@ -9,6 +9,7 @@ from typing import Final, Literal, get_args
 
 import msgspec
 
+from tocsin.events.moments import YEAR_10000_US, rfc3339
 from tocsin.limits import STORE_ID_CHARS_MAX
 from tocsin.store.scope import Scope
 
@@ -89,6 +90,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         id: of the key, or ``local:`` and a name.
         role: see `ALLOWED`.
         scopes: what the key is narrowed to; everything that the role allows where empty.
+        expires_us: when the key ends, microseconds since 1970; never where None.
 
     Example:
         >>> who = Principal(tenant="acme", id="k_1", role="operator", scopes=("record.write",))
@@ -100,6 +102,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     role: Role
     scopes: tuple[Action, ...] = ()
+    expires_us: int | None = None
 
     def may(self, action: Action) -> bool:
         """Whether role and scopes both allow an action."""
@@ -128,6 +131,52 @@ def key_hash(key: str) -> str:
         'sha256:a931e5ac'
     """
     return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def overreach(by: Principal, made: Principal) -> str:
+    """Say to a person how a key would be more than the one that makes it; empty where it is not.
+
+    Example:
+        >>> by = Principal(tenant="acme", id="k_1", role="admin", scopes=("key.manage",))
+        >>> overreach(by, Principal(tenant="acme", id="k_2", role="viewer"))
+        'k_1 may not make a key that may what it may not itself: record.read; narrow it by --scope'
+    """
+    more = [action for action in ACTIONS if made.may(action) and not by.may(action)]
+    if more:
+        return (
+            f"{by.id} may not make a key that may what it may not itself: {', '.join(more)}; "
+            "narrow it by --scope"
+        )
+    return outlives(by, made.expires_us, "make a key", "--days")
+
+
+def outlives(by: Principal, until_us: int | None, act: str, option: str) -> str:
+    """Say to a person that what they give would outlive their own key; empty where it would not.
+
+    Args:
+        by: who gives it.
+        until_us: when it ends, microseconds since 1970; never where None.
+        act: what they do, after "may not".
+        option: by which an earlier end is asked for.
+    """
+    if by.expires_us is None or (until_us is not None and until_us <= by.expires_us):
+        return ""
+    return (
+        f"{by.id} may not {act} that lasts longer than itself, which {ends(by.expires_us)}: "
+        f"ask for an earlier end, by {option}"
+    )
+
+
+def ends(expires_us: int | None) -> str:
+    """Say when a key ends.
+
+    Example:
+        >>> ends(0), ends(None)
+        ('expires 1970-01-01T00:00:00Z', 'never expires')
+    """
+    if expires_us is None:
+        return "never expires"
+    return f"expires {rfc3339(min(expires_us, YEAR_10000_US - 1))[:19]}Z"
 
 
 def denied(by: Principal, action: Action) -> str:

@@ -2,9 +2,17 @@
 
 `events.body` is null where retention took an event away. Its row stays with sequence number, time,
 kind and hash, so that a gap never looks like a loss and the root of its period can still be made.
+
+SQLite keeps in a column whatever another program writes there, text among bytes as well. Here,
+where rows become values, such a one becomes what was surely never written, so that whoever compares
+it with its hash finds it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -19,36 +27,83 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from tocsin.errors import StoreDamaged
+
+
+class _Typed:
+    """A type of column that gives values of its own kind alone, whatever stands in the file.
+
+    In the place of another kind it gives what was surely never written. Where there is no such
+    value, or the writer would go on from it, reading ends there.
+    """
+
+    _kind: type
+    _never: Any = None
+
+    def result_processor(self, *_: object) -> Callable[[Any], Any]:
+        """Give what makes a value of what the database gave."""
+        return partial(_value, self._kind, self._never)
+
+
+class _Bytes(_Typed, LargeBinary):
+    _kind, _never = bytes, b"never written"
+
+
+class _Edge(_Typed, LargeBinary):
+    _kind = bytes
+
+
+class _Text(_Typed, Text):
+    _kind, _never = str, "never written"
+
+
+class _Number(_Typed, BigInteger):
+    _kind = int
+
+
+class _Level(_Typed, Integer):
+    _kind = int
+
+
+def _value(kind: type, never: Any, found: Any) -> Any:
+    if found is None or type(found) is kind:
+        return found
+    if never is None:
+        is_, was = type(found).__name__, kind.__name__
+        raise StoreDamaged(f"a value of type {is_}, where {was} was written: run `tocsin fsck`")
+    return never
+
+
 metadata = MetaData()
 
 heads = Table(
     "heads",
     metadata,
-    Column("tenant", Text, primary_key=True),
-    Column("seq", BigInteger, nullable=False, comment="of the last event; 0 before the first"),
-    Column("size", BigInteger, nullable=False, comment="of the log, in entries"),
-    Column("frontier", LargeBinary, nullable=False, comment="hashes of its complete subtrees"),
-    Column("period", BigInteger, nullable=False, comment="last sequence that a period covers"),
-    Column("updated_us", BigInteger, nullable=False),
+    Column("tenant", _Text, primary_key=True),
+    Column("seq", _Number, nullable=False, comment="of the last event; 0 before the first"),
+    Column("size", _Number, nullable=False, comment="of the log, in entries"),
+    Column("frontier", _Edge, nullable=False, comment="hashes of its complete subtrees"),
+    Column("period", _Number, nullable=False, comment="last sequence that a period covers"),
+    Column("updated_us", _Number, nullable=False),
 )
 """Where each tenant's sequence and log end; its row is the lock of the tenant."""
 
 events = Table(
     "events",
     metadata,
-    Column("tenant", Text, primary_key=True),
-    Column("seq", BigInteger, primary_key=True, autoincrement=False),
-    Column("id", Text, nullable=False),
-    Column("time_us", BigInteger, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("route", Text, nullable=False),
-    Column("model", Text, nullable=False),
-    Column("request", Text),
-    Column("call", Text),
-    Column("session", Text),
-    Column("user", Text),
-    Column("hash", LargeBinary, nullable=False),
-    Column("body", LargeBinary, comment="the event; null where retention took it away"),
+    Column("tenant", _Text, primary_key=True),
+    Column("seq", _Number, primary_key=True, autoincrement=False),
+    Column("id", _Text, nullable=False),
+    Column("time_us", _Number, nullable=False),
+    Column("kind", _Text, nullable=False),
+    Column("route", _Text, nullable=False),
+    Column("model", _Text, nullable=False),
+    Column("request", _Text),
+    Column("call", _Text),
+    Column("session", _Text),
+    Column("user", _Text),
+    Column("hash", _Bytes, nullable=False),
+    Column("body", _Bytes, comment="the event; null where retention took it away"),
     UniqueConstraint("tenant", "id", name="events_id"),
 )
 
@@ -68,13 +123,13 @@ Index("events_kind", events.c.tenant, events.c.kind, events.c.time_us, events.c.
 entries = Table(
     "entries",
     metadata,
-    Column("tenant", Text, primary_key=True),
-    Column("index", BigInteger, primary_key=True, autoincrement=False),
-    Column("kind", Text, nullable=False),
-    Column("id", Text, nullable=False),
-    Column("seq", BigInteger, nullable=False),
-    Column("made_us", BigInteger, nullable=False),
-    Column("entry", LargeBinary, nullable=False, comment="the bytes of the leaf"),
+    Column("tenant", _Text, primary_key=True),
+    Column("index", _Number, primary_key=True, autoincrement=False),
+    Column("kind", _Text, nullable=False),
+    Column("id", _Text, nullable=False),
+    Column("seq", _Number, nullable=False),
+    Column("made_us", _Number, nullable=False),
+    Column("entry", _Bytes, nullable=False, comment="the bytes of the leaf"),
     UniqueConstraint("tenant", "id", "kind", name="entries_id"),
     Index("entries_kind", "tenant", "kind", "index"),
 )
@@ -82,10 +137,10 @@ entries = Table(
 nodes = Table(
     "nodes",
     metadata,
-    Column("tenant", Text, primary_key=True),
-    Column("level", Integer, primary_key=True, autoincrement=False),
-    Column("index", BigInteger, primary_key=True, autoincrement=False),
-    Column("hash", LargeBinary, nullable=False),
+    Column("tenant", _Text, primary_key=True),
+    Column("level", _Level, primary_key=True, autoincrement=False),
+    Column("index", _Number, primary_key=True, autoincrement=False),
+    Column("hash", _Bytes, nullable=False),
     sqlite_with_rowid=False,
 )
 """Hashes of the complete subtrees of each tenant's log; level 0 holds the leaves."""
@@ -93,45 +148,45 @@ nodes = Table(
 checkpoints = Table(
     "checkpoints",
     metadata,
-    Column("tenant", Text, primary_key=True),
-    Column("size", BigInteger, primary_key=True, autoincrement=False),
-    Column("root", LargeBinary, nullable=False),
-    Column("note", Text, nullable=False, comment="signed"),
-    Column("made_us", BigInteger, nullable=False),
+    Column("tenant", _Text, primary_key=True),
+    Column("size", _Number, primary_key=True, autoincrement=False),
+    Column("root", _Bytes, nullable=False),
+    Column("note", _Text, nullable=False, comment="signed"),
+    Column("made_us", _Number, nullable=False),
 )
 
 tenant_keys = Table(
     "tenant_keys",
     metadata,
-    Column("tenant", Text, primary_key=True),
-    Column("version", Integer, primary_key=True, autoincrement=False),
-    Column("wrapped", LargeBinary, comment="null once destroyed"),
-    Column("made_us", BigInteger, nullable=False),
+    Column("tenant", _Text, primary_key=True),
+    Column("version", _Level, primary_key=True, autoincrement=False),
+    Column("wrapped", _Bytes, comment="null once destroyed"),
+    Column("made_us", _Number, nullable=False),
 )
 
 subject_keys = Table(
     "subject_keys",
     metadata,
-    Column("tenant", Text, primary_key=True),
-    Column("subject", Text, primary_key=True),
-    Column("wrapped", LargeBinary, comment="null once destroyed"),
-    Column("made_us", BigInteger, nullable=False),
-    Column("destroyed_us", BigInteger),
+    Column("tenant", _Text, primary_key=True),
+    Column("subject", _Text, primary_key=True),
+    Column("wrapped", _Bytes, comment="null once destroyed"),
+    Column("made_us", _Number, nullable=False),
+    Column("destroyed_us", _Number),
 )
 
 contents = Table(
     "contents",
     metadata,
-    Column("tenant", Text, primary_key=True),
-    Column("id", Text, primary_key=True),
-    Column("subject", Text, nullable=False),
-    Column("request", Text),
-    Column("what", Text, nullable=False),
-    Column("why", Text, nullable=False),
-    Column("made_us", BigInteger, nullable=False),
-    Column("expires_us", BigInteger, nullable=False),
-    Column("nonce", LargeBinary, nullable=False),
-    Column("sealed", LargeBinary, nullable=False),
+    Column("tenant", _Text, primary_key=True),
+    Column("id", _Text, primary_key=True),
+    Column("subject", _Text, nullable=False),
+    Column("request", _Text),
+    Column("what", _Text, nullable=False),
+    Column("why", _Text, nullable=False),
+    Column("made_us", _Number, nullable=False),
+    Column("expires_us", _Number, nullable=False),
+    Column("nonce", _Bytes, nullable=False),
+    Column("sealed", _Bytes, nullable=False),
     ForeignKeyConstraint(
         ["tenant", "subject"],
         ["subject_keys.tenant", "subject_keys.subject"],
@@ -145,56 +200,56 @@ contents = Table(
 grants = Table(
     "grants",
     metadata,
-    Column("tenant", Text, primary_key=True),
-    Column("id", Text, primary_key=True),
-    Column("principal", Text, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("from_us", BigInteger, nullable=False),
-    Column("until_us", BigInteger, nullable=False),
-    Column("given_by", Text, nullable=False),
+    Column("tenant", _Text, primary_key=True),
+    Column("id", _Text, primary_key=True),
+    Column("principal", _Text, nullable=False),
+    Column("reason", _Text, nullable=False),
+    Column("from_us", _Number, nullable=False),
+    Column("until_us", _Number, nullable=False),
+    Column("given_by", _Text, nullable=False),
 )
 
 api_keys = Table(
     "api_keys",
     metadata,
-    Column("tenant", Text, primary_key=True),
-    Column("id", Text, primary_key=True),
-    Column("hash", Text, nullable=False, unique=True),
-    Column("role", Text, nullable=False),
-    Column("scopes", Text, nullable=False, comment="JSON array"),
-    Column("made_us", BigInteger, nullable=False),
-    Column("expires_us", BigInteger),
-    Column("revoked_us", BigInteger),
-    Column("label", Text, nullable=False),
+    Column("tenant", _Text, primary_key=True),
+    Column("id", _Text, primary_key=True),
+    Column("hash", _Text, nullable=False, unique=True),
+    Column("role", _Text, nullable=False),
+    Column("scopes", _Text, nullable=False, comment="JSON array"),
+    Column("made_us", _Number, nullable=False),
+    Column("expires_us", _Number),
+    Column("revoked_us", _Number),
+    Column("label", _Text, nullable=False),
 )
 
 segments = Table(
     "segments",
     metadata,
-    Column("tenant", Text, primary_key=True),
-    Column("first", BigInteger, primary_key=True, autoincrement=False),
-    Column("last", BigInteger, nullable=False),
-    Column("from_us", BigInteger, nullable=False),
-    Column("until_us", BigInteger, nullable=False),
-    Column("path", Text, nullable=False),
-    Column("sha256", Text, nullable=False),
-    Column("rows", BigInteger, nullable=False),
-    Column("made_us", BigInteger, nullable=False),
+    Column("tenant", _Text, primary_key=True),
+    Column("first", _Number, primary_key=True, autoincrement=False),
+    Column("last", _Number, nullable=False),
+    Column("from_us", _Number, nullable=False),
+    Column("until_us", _Number, nullable=False),
+    Column("path", _Text, nullable=False),
+    Column("sha256", _Text, nullable=False),
+    Column("rows", _Number, nullable=False),
+    Column("made_us", _Number, nullable=False),
 )
 """Parquet files that hold events whose rows were taken out of `events`."""
 
 cursors = Table(
     "cursors",
     metadata,
-    Column("name", Text, primary_key=True),
-    Column("tenant", Text, primary_key=True),
-    Column("seq", BigInteger, nullable=False),
-    Column("updated_us", BigInteger, nullable=False),
+    Column("name", _Text, primary_key=True),
+    Column("tenant", _Text, primary_key=True),
+    Column("seq", _Number, nullable=False),
+    Column("updated_us", _Number, nullable=False),
 )
 
 meta = Table(
     "meta",
     metadata,
-    Column("key", Text, primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("key", _Text, primary_key=True),
+    Column("value", _Text, nullable=False),
 )

@@ -50,7 +50,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         value: such as the name of a route.
-        alarms: responses with an alarm, of its responses; of all alarmed responses for a rule.
+        alarms: responses with an alarm, of its responses; for a rule, of all responses whose alarms
+            are in the record.
         part: of all responses with an alarm, in [0, 1].
         sessions, users: distinct ones among the responses with an alarm that say so.
         elsewhere: the share among the responses of all other known values; None for a rule.
@@ -90,7 +91,7 @@ class Dimension(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Clusters(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer.
+    """The answer: about responses of which the end is in the record.
 
     Args:
         alarms: responses with an alarm among all.
@@ -99,6 +100,7 @@ class Clusters(msgspec.Struct, frozen=True, kw_only=True):
         dimensions: in a fixed order; one of which nothing is known is left out.
         taken: alarms that retention took away. Which responses rang is known from their ends all
             the same; what rang, only of the alarms that are left.
+        endless: responses that rang and have no end in the record; they count nowhere else.
         told: by whom the responses were told of.
     """
 
@@ -107,6 +109,7 @@ class Clusters(msgspec.Struct, frozen=True, kw_only=True):
     alpha: float
     dimensions: tuple[Dimension, ...]
     taken: int = 0
+    endless: int = 0
     told: Told = Told()
 
 
@@ -149,10 +152,10 @@ def clusters(
 ) -> Clusters:
     """Find where alarms gather.
 
-    A response counts once however often it rang. A value is called a cluster where its responses
-    ring more often than those of all other values, and so do its people (users; sessions where
-    users are unknown): one person who rings fifty times makes no route dangerous. Both tests are
-    Fisher's, the larger p-value counts, corrected over everything that was tested (Tarone). A
+    A response that ended counts once however often it rang. A value is called a cluster where its
+    responses ring more often than those of all other values, and so do its people (users; sessions
+    where users are unknown): one person who rings fifty times makes no route dangerous. Both tests
+    are Fisher's, the larger p-value counts, corrected over everything that was tested (Tarone). A
     session or a user is tested by its responses alone.
 
     Args:
@@ -169,11 +172,13 @@ def clusters(
         >>> clusters([]).alarms.n
         0
     """
-    heard = Sources(events, only)
-    responses, ringers = _read(heard)
+    heard = Sources(events, only, shown_by=(StreamEnded,))
+    responses, rang = _read(heard)
+    ringers = {name: alarms for name, alarms in rang.items() if name in responses}
     _refuse_untold(responses, ringers, taken)
     answer = _answer(responses, ringers, alpha)
-    return msgspec.structs.replace(answer, taken=taken, told=heard.told)
+    endless = len(rang) - len(ringers)
+    return msgspec.structs.replace(answer, taken=taken, endless=endless, told=heard.told)
 
 
 def _refuse_untold(
@@ -244,7 +249,7 @@ def _answer(
         start += size
         if size:
             found.append(_dimension(name, tallies[i], unknown[i], part, useful=useful, alpha=alpha))
-    found += _rung(responses, ringers)
+    found += _rung(responses, ringers, rang)
     return Clusters(
         alarms=share(rang, len(responses)),
         tests=corrected.counted,
@@ -329,17 +334,19 @@ def _dimension(
     )  # fmt: skip
 
 
-def _rung(responses: dict[str, _Response], ringers: dict[str, list[Alarmed]]) -> list[Dimension]:
-    """Count by what rang."""
+def _rung(
+    responses: dict[str, _Response], ringers: dict[str, list[Alarmed]], rang: int
+) -> list[Dimension]:
+    """Count by what rang: only an alarm says so, and of some no more than the end is here."""
     found = []
     everyone = len(ringers)
-    nobody = _Response(segment=Segment(), session=None, user=None)
+    which = "with an alarm" if everyone == rang else f"whose alarms are here ({everyone:,})"
     for name, read in _RINGERS.items():
         tallies: dict[str, _Tally] = defaultdict(_Tally)
         for call, alarms in ringers.items():
             for value in {read(alarm) for alarm in alarms} - {None}:
                 assert value is not None  # noqa: S101 - None was taken out
-                tallies[value].add(call, responses.get(call, nobody), rang=True)
+                tallies[value].add(call, responses[call], rang=True)
         if not tallies:
             continue
         order = sorted(tallies.items(), key=lambda item: (-item[1].rang, item[0]))
@@ -354,7 +361,7 @@ def _rung(responses: dict[str, _Response], ringers: dict[str, list[Alarmed]]) ->
             for value, tally in order[:AUDIT_ROWS_MAX]
         ]
         most = cells[0]
-        verdict = f"{most.value!r} rang in {100 * most.part:.1f} % of the responses with an alarm"
+        verdict = f"{most.value!r} rang in {100 * most.part:.1f} % of the responses {which}"
         unknown = sum(all(read(alarm) is None for alarm in them) for them in ringers.values())
         found.append(
             Dimension(

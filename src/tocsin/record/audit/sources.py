@@ -16,6 +16,7 @@ from tocsin.errors import InputError
 from tocsin.events.envelope import Event
 from tocsin.events.kinds import (
     Alarmed,
+    Body,
     Classified,
     Decided,
     Failed,
@@ -32,7 +33,7 @@ from tocsin.events.reading import OUR_SOURCES
 from tocsin.limits import AUDIT_RESPONSES_MAX, AUDIT_ROWS_MAX
 
 _COURSE = (StreamOpened, StreamEnded, Alarmed, Intervened, Failed, Classified, Used)
-_RESPONSE = (StreamEnded, Alarmed)
+_RESPONSE: tuple[type[Body], ...] = (StreamEnded, Alarmed)
 _ADDED = (Feedback, Reviewed, ToolReturned)
 _OF_THE_STREAM = frozenset({"input", "output"})
 
@@ -41,7 +42,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     """By whom the responses were told of that an audit counts.
 
     Args:
-        responses: that ended or rang.
+        responses: that ended or rang; for `clusters`, that ended.
         by_others: of those, the ones that services other than Tocsin told of.
         others: these services, those with the most responses first, at most `AUDIT_ROWS_MAX`.
         aside: what other services said of the course of responses that Tocsin told of: events that
@@ -63,6 +64,7 @@ class Sources:
         events: that can be gone through again; of what cannot, all is kept meanwhile.
         only: sources to which the answer is restricted; all where empty. What others add to the
             responses of these sources stays.
+        shown_by: the kinds of which one makes a response count.
 
     Example:
         >>> from tocsin.events.envelope import Links
@@ -76,9 +78,16 @@ class Sources:
         (['a'], 1)
     """
 
-    def __init__(self, events: Iterable[Event], only: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        events: Iterable[Event],
+        only: Collection[str] = (),
+        *,
+        shown_by: tuple[type[Body], ...] = _RESPONSE,
+    ) -> None:
         self._events = tuple(events) if iter(events) is events else events
         self._only = frozenset(only)
+        self._shown_by = shown_by
         self._responses: set[str] = set()
         self._by: dict[str, str] = {}  # the responses of others, and the first who told of each
         self._aside = 0
@@ -99,7 +108,7 @@ class Sources:
                 continue
             if self._only and not self._is_chosen(event, name, chosen):
                 continue
-            if isinstance(event.body, _RESPONSE):
+            if isinstance(event.body, self._shown_by):
                 self._count(name, event.source, own=own)
             yield event
 
