@@ -127,7 +127,7 @@ class Events:
             raise InputError("name your service in ASCII without spaces, such as shop/checkout")
         if is_our_source(source):
             raise InputError(
-                f"a source that begins with {OUR_SOURCES}, or reads like it, is Tocsin's own; name yours"
+                f"a source that begins with {OUR_SOURCES}, or reads like it, is ours: name your own"
             )
         self._source = source
         self._redactor = _patterns(key) if redactor == "patterns" else redactor
