@@ -14,10 +14,11 @@ from tocsin.cli.asking import permitted, pseudonym, redactor
 from tocsin.cli.history import FOLDER, opened
 from tocsin.cli.terminal import json_bytes, lines, plain
 from tocsin.errors import InputError
+from tocsin.events.moments import rfc3339
 from tocsin.limits import TRACE_AROUND_US, TRACE_VALUE_CHARS_MAX
 
 if TYPE_CHECKING:
-    from tocsin.events.chain import Link
+    from tocsin.events.chain import Branch, Link
     from tocsin.store import Scope, Stored
     from tocsin.store.history import History, Taken
 
@@ -60,7 +61,6 @@ def command(
     Example: tocsin trace record.db r_8J2k --tenant acme
     """  # noqa: D205 - two lines for one sentence
     from tocsin.events.chain import chain
-    from tocsin.events.moments import rfc3339
     from tocsin.record.person import of_person
     from tocsin.store import Scope
 
@@ -84,24 +84,29 @@ def command(
         raise InputError(f"nothing is known of {said} in the record of {tenant!r}")
     branches = chain([stored.event for stored in found])
     if as_json:
-        told = [
-            {
-                "request": branch.request,
-                "call": branch.call,
-                "events": [
-                    {
-                        "stage": link.stage,
-                        "seq": found[link.position].seq,
-                        "time": rfc3339(link.event.time_us),
-                        "event": link.event,
-                    }
-                    for link in branch.links
-                ],
-            }
-            for branch in branches
-        ]
+        told = [_told(branch, found) for branch in branches]
         click.echo(json_bytes({"tenant": tenant, "id": about, "branches": told, "taken": taken}))
-        return
+    else:
+        lines().print(_tree(about, branches, found, taken))
+
+
+def _told(branch: Branch, found: Sequence[Stored]) -> dict[str, Any]:
+    """Put a branch into JSON."""
+    links = [
+        {
+            "stage": link.stage,
+            "seq": found[link.position].seq,
+            "time": rfc3339(link.event.time_us),
+            "event": link.event,
+        }
+        for link in branch.links
+    ]
+    return {"request": branch.request, "call": branch.call, "events": links}
+
+
+def _tree(
+    about: str, branches: Sequence[Branch], found: Sequence[Stored], taken: Sequence[Taken]
+) -> Tree:
     tree = Tree(Text(plain(about), style="bold"), guide_style="dim")
     for branch in branches:
         names = [f"call {branch.call}"] if branch.call else []
@@ -112,7 +117,7 @@ def command(
         told_of = ", ".join(f"{gone.n:,} {gone.kind}" for gone in taken)
         said = f"taken away by retention at that time, of this or of other requests: {told_of}"
         tree.add(Text(said, style="dim"))
-    lines().print(tree)
+    return tree
 
 
 def _taken(history: History, scope: Scope, found: Sequence[Stored]) -> list[Taken]:

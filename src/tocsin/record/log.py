@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -13,6 +13,9 @@ from tocsin.limits import LOG_PERIODS_MAX, TREE_SIZE_MAX
 from tocsin.store import proofs
 from tocsin.store.scope import Scope
 from tocsin.store.store import Store
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 _NUMBER = re.compile(r"[0-9]{1,19}", re.ASCII)
 
@@ -37,14 +40,9 @@ Ask = Callable[[Store, Scope, str, Mapping[str, str]], Given | Withheld]
 
 def checkpoint(store: Store, scope: Scope, _: str, query: Mapping[str, str]) -> Given | Withheld:
     """Give a signed checkpoint: the newest, or that of ``size`` entries."""
-    size = _number(query, "size")
-    if isinstance(size, Withheld):
-        return size
-    try:
-        with store.reading() as connection:
-            return Given(proofs.signed(connection, scope, size)[1].encode())
-    except InputError as e:
-        return Withheld(404, str(e))
+    return _by_size(
+        store, query, lambda connection, size: proofs.signed(connection, scope, size)[1]
+    )
 
 
 def growth(store: Store, scope: Scope, _: str, query: Mapping[str, str]) -> Given | Withheld:
@@ -70,14 +68,9 @@ def growth(store: Store, scope: Scope, _: str, query: Mapping[str, str]) -> Give
 
 def entry(store: Store, scope: Scope, wanted: str, query: Mapping[str, str]) -> Given | Withheld:
     """Prove a receipt or a period, by the newest checkpoint or that of ``size`` entries."""
-    size = _number(query, "size")
-    if isinstance(size, Withheld):
-        return size
-    try:
-        with store.reading() as connection:
-            return Given(proofs.proof(connection, scope, wanted, None, size).encode())
-    except InputError as e:
-        return Withheld(404, str(e))
+    return _by_size(
+        store, query, lambda connection, size: proofs.proof(connection, scope, wanted, None, size)
+    )
 
 
 def periods(store: Store, scope: Scope, _: str, query: Mapping[str, str]) -> Given | Withheld:
@@ -100,6 +93,20 @@ ASKS: Mapping[str, Ask] = {
     "/v1/log/entries/{id}": entry,
 }
 """By path."""
+
+
+def _by_size(
+    store: Store, query: Mapping[str, str], make: Callable[[Connection, int | None], str]
+) -> Given | Withheld:
+    """Answer with what is made for a log of ``size`` entries, or for all of them."""
+    size = _number(query, "size")
+    if isinstance(size, Withheld):
+        return size
+    try:
+        with store.reading() as connection:
+            return Given(make(connection, size).encode())
+    except InputError as e:
+        return Withheld(404, str(e))
 
 
 def _number(query: Mapping[str, str], name: str) -> int | Withheld | None:

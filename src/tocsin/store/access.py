@@ -40,6 +40,7 @@ from tocsin.store.roles import (
     Action,
     Principal,
     Role,
+    check_key,
     ends,
     key_hash,
     local,
@@ -200,18 +201,7 @@ class Access:
             InputError: no such role or scope, the key could do nothing, or it would have expired
                 already.
         """
-        if role not in ROLES:
-            raise InputError(f"no role {role!r}: {', '.join(ROLES)}")
-        unknown = [s for s in scopes if s not in ACTIONS]
-        if unknown:
-            raise InputError(f"no action {unknown[0]!r}: {', '.join(ACTIONS)}")
-        if scopes and not ALLOWED[role].intersection(scopes):
-            raise InputError(
-                f"a key of a {role} that is narrowed to {', '.join(scopes)} could do nothing: "
-                f"a {role} may {', '.join(a for a in ACTIONS if a in ALLOWED[role])}"
-            )
-        if days is not None and not 0 < days < 36_500:
-            raise InputError(f"a key lasts more than 0 and less than 36500 days, not {days}")
+        check_key(role, scopes, days)
         made = NewKey(id=f"k_{self._new_id()}", key=new_key(), hash="")
         made = msgspec.structs.replace(made, hash=key_hash(made.key))
         now = self._store.now_us()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, get_args
 
 import msgspec
 
+from tocsin.errors import InputError
 from tocsin.events.moments import YEAR_10000_US, rfc3339
 from tocsin.limits import STORE_ID_CHARS_MAX
 from tocsin.store.scope import Scope
@@ -131,6 +132,26 @@ def key_hash(key: str) -> str:
         'sha256:a931e5ac'
     """
     return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def check_key(role: Role, scopes: Sequence[Action], days: float | None) -> None:
+    """Refuse what no key can be.
+
+    Raises:
+        InputError: no such role or scope, the key could do nothing, or would have expired already.
+    """
+    if role not in ROLES:
+        raise InputError(f"no role {role!r}: {', '.join(ROLES)}")
+    unknown = [s for s in scopes if s not in ACTIONS]
+    if unknown:
+        raise InputError(f"no action {unknown[0]!r}: {', '.join(ACTIONS)}")
+    if scopes and not ALLOWED[role].intersection(scopes):
+        raise InputError(
+            f"a key of a {role} that is narrowed to {', '.join(scopes)} could do nothing: "
+            f"a {role} may {', '.join(a for a in ACTIONS if a in ALLOWED[role])}"
+        )
+    if days is not None and not 0 < days < 36_500:
+        raise InputError(f"a key lasts more than 0 and less than 36500 days, not {days}")
 
 
 def overreach(by: Principal, made: Principal) -> str:
