@@ -13,6 +13,8 @@ from tocsin.gateway.site import RecordPlan
 from tocsin.receipts.keys import read_keys
 from tocsin.receipts.verify import verify
 from tocsin.store import Scope, Store, Stored
+from tocsin.store.access import Access
+from tocsin.store.roles import Action, Role, local
 
 LOG = "gateway.example/log"
 DAY_US = 86_400_000_000
@@ -29,6 +31,12 @@ def plan(folder: Path, **changes: Any) -> RecordPlan:
         "content_us": DAY_US,
     }
     return RecordPlan(**{**fields, **changes})
+
+
+def new_key(store: Store, role: Role, *scopes: Action) -> str:
+    """Make a key for the shop's record."""
+    access = Access(store, redact=lambda _, text: text)
+    return access.add_key(local("shop", "ann"), role, scopes=scopes).key
 
 
 class Kept:

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 from gateway.kept import everything, kept, plan
-from gateway.world import DIGEST, FILTERED, WHOLE, Gate, asked, on_literal, saying, within
+from gateway.world import DIGEST, FILTERED, WHOLE, Gate, asked, on_literal, safer, saying, within
 from guarded_streams import FORBIDDEN, Scripted
 
-from tocsin.gateway.site import Fallback, Upstream
 from tocsin.guarding.plan import Check
 from tocsin.stream.events import APIS, Api
-from tocsin.testing.fake_model import Call, Choice, FakeModel, Reply
+from tocsin.testing.fake_model import Call, Choice, Reply
 
 SAID = "All is well on this calm and sunny day by the sea; no more than that."
 LEAK = f"It is calm, and the word of the day is {FORBIDDEN}, which nobody is to read here."
@@ -129,9 +128,7 @@ def test_a_replaced_answer_ends_with_the_policys_text(api: Api, stream: bool) ->
 @each_form
 def test_a_fallback_answers_anew(api: Api, stream: bool) -> None:
     async def test() -> None:
-        async with FakeModel(saying("A safe answer.")) as other:
-            upstream = Upstream(name="other", url=f"{other.url}/v1", speaks=frozenset(APIS))
-            route = {"fallback": Fallback(upstream=upstream, model="safe")}
+        async with safer() as (other, route):
             reply = saying(f"{FORBIDDEN} at once")
             async with Gate(reply, on_literal("fallback"), route=route) as gate:
                 answer = await gate.post(api, stream=stream)
@@ -148,9 +145,7 @@ def test_a_fallback_answers_anew(api: Api, stream: bool) -> None:
 @each_api
 def test_a_fallback_that_comes_too_late_in_a_stream_is_a_stop(api: Api) -> None:
     async def test() -> None:
-        async with FakeModel(saying("A safe answer.")) as other:
-            upstream = Upstream(name="other", url=f"{other.url}/v1", speaks=frozenset(APIS))
-            route = {"fallback": Fallback(upstream=upstream, model="safe")}
+        async with safer() as (other, route):
             reply = saying("x" * 640 + FORBIDDEN)
             async with Gate(reply, on_literal("fallback"), route=route) as gate:
                 answer = await gate.post(api)
@@ -163,9 +158,7 @@ def test_a_fallback_that_comes_too_late_in_a_stream_is_a_stop(api: Api) -> None:
 @each_form
 def test_without_a_stream_a_fallback_is_never_too_late(stream: bool) -> None:
     async def test() -> None:
-        async with FakeModel(saying("A safe answer.")) as other:
-            upstream = Upstream(name="other", url=f"{other.url}/v1", speaks=frozenset(APIS))
-            route = {"fallback": Fallback(upstream=upstream, model="safe")}
+        async with safer() as (_, route):
             reply = saying("x" * 640 + FORBIDDEN)
             async with Gate(reply, on_literal("fallback"), route=route) as gate:
                 answer = await gate.post("chat", stream=stream)

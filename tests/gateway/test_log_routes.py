@@ -6,14 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from gateway.kept import kept, plan
+from gateway.kept import kept, new_key, plan
 from gateway.test_record_doors import LEAK, bearer, get, tenants
 from gateway.world import Gate, on_literal, saying, within
 
 from tocsin.receipts import join, open_checkpoint, read_keys, verify, verify_growth
 from tocsin.store import Keys, Scope, Store
-from tocsin.store.access import Access
-from tocsin.store.roles import local
 
 SHOP = Scope("shop")
 
@@ -31,34 +29,32 @@ def test_an_auditor_gets_all_that_shows_that_nothing_was_taken_away(tmp_path: Pa
                 return body
 
             with Store.open(str(tmp_path / "record.db"), keys=keys, create=False) as store:
-                auditor = Access(store, redact=lambda _, text: text).add_key(
-                    local("shop", "ann"), "auditor"
-                )
+                auditor = new_key(store, "auditor")
                 names = []
                 for _ in range(2):
                     answer = await gate.post("chat", told=bearer("tk-shop"))
                     names.append(answer.headers["x-tocsin-receipt"])
                     assert (await get(gate, f"/v1/receipts/{names[-1]}", "tk-shop"))[0] == 200
                     store.close_period(SHOP)
-            old = await of("/v1/log/checkpoint?size=1", auditor.key)
-            new = await of("/v1/log/checkpoint", auditor.key)
+            old = await of("/v1/log/checkpoint?size=1", auditor)
+            new = await of("/v1/log/checkpoint", auditor)
             size = open_checkpoint(new, trusted).size
             assert (open_checkpoint(old, trusted).size, size) == (1, 4)
-            growth = await of("/v1/log/growth?from=1", auditor.key)
+            growth = await of("/v1/log/growth?from=1", auditor)
             assert growth == await of(f"/v1/log/growth?from=1&to={size}")
             assert verify_growth(old, new, growth, trusted).new.size == size
-            listed = json.loads(await of("/v1/log/periods", auditor.key))
+            listed = json.loads(await of("/v1/log/periods", auditor))
             assert listed["next"] is None
             found = [
-                verify(await of(f"/v1/log/entries/{p['id']}?size={size}", auditor.key), trusted)
+                verify(await of(f"/v1/log/entries/{p['id']}?size={size}", auditor), trusted)
                 for p in listed["periods"]
             ]
             assert [one.index for one in found] == [p["index"] for p in listed["periods"]]
             span = join(found)
             assert span.reaches(open_checkpoint(old, trusted))
             assert sum(period.receipts for period in span.periods) == 2
-            proof = await of(f"/v1/log/entries/{names[0]}", auditor.key)
-            assert proof == await of(f"/v1/receipts/{names[0]}", auditor.key)
+            proof = await of(f"/v1/log/entries/{names[0]}", auditor)
+            assert proof == await of(f"/v1/receipts/{names[0]}", auditor)
             last = listed["periods"][-2]["index"]
             rest = json.loads(await of(f"/v1/log/periods?after={last}"))["periods"]
             assert rest == listed["periods"][-1:]
@@ -78,11 +74,9 @@ def test_the_log_is_the_keys_own_tenants_alone_and_who_read_it_is_recorded(
             assert (await get(gate, f"/v1/log/entries/{name}", "tk-shop"))[0] == 200
             keys = Keys.open(tmp_path / "keys", create=False)
             with Store.open(str(tmp_path / "record.db"), keys=keys, create=False) as store:
-                writer = Access(store, redact=lambda _, text: text).add_key(
-                    local("shop", "ann"), "operator", scopes=("record.write",)
-                )
+                writer = new_key(store, "operator", "record.write")
             for path in ("checkpoint", "growth?from=1", "periods", f"entries/{name}"):
-                for key, status in (("", 401), ("tk-none", 401), (writer.key, 403)):
+                for key, status in (("", 401), ("tk-none", 401), (writer, 403)):
                     assert (await get(gate, f"/v1/log/{path}", key))[0] == status
             status, said = await get(gate, f"/v1/log/entries/{name}", "tk-bank")
             assert status == 404 and b"there is no entry" in said

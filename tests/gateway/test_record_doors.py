@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway.kept import kept, plan, whole
+from gateway.kept import kept, new_key, plan, whole
 from gateway.live import serving
 from gateway.raw_client import connect
 from gateway.world import Gate, on_literal, saying, within
@@ -17,8 +17,6 @@ from gateway.world import Gate, on_literal, saying, within
 from tocsin.gateway.site import Site, Tenant
 from tocsin.receipts import read_keys, verify
 from tocsin.store import Keys, Store
-from tocsin.store.access import Access
-from tocsin.store.roles import local
 
 LEAK = "The gates are called SEVEN-7-GATES and so on, and on and on."
 KEYS = {"shop": "tk-shop", "bank": "tk-bank"}
@@ -97,12 +95,11 @@ def test_keys_of_people_have_the_roles_that_the_store_says(tmp_path: Path) -> No
             name = (await gate.post("chat", told=bearer("tk-shop"))).headers["x-tocsin-receipt"]
             keys = Keys.open(tmp_path / "keys", create=False)
             with Store.open(str(tmp_path / "record.db"), keys=keys, create=False) as store:
-                access = Access(store, redact=lambda _, text: text)
-                viewer = access.add_key(local("shop", "ann"), "viewer")
-            assert (await get(gate, f"/v1/receipts/{name}", viewer.key))[0] == 200
-            assert (await send(gate, [now(EVENT, gate)], viewer.key))[0] == 403
+                viewer = new_key(store, "viewer")
+            assert (await get(gate, f"/v1/receipts/{name}", viewer))[0] == 200
+            assert (await send(gate, [now(EVENT, gate)], viewer))[0] == 403
             # A key of the record asks no model.
-            assert (await gate.post("chat", told=bearer(viewer.key))).status == 401
+            assert (await gate.post("chat", told=bearer(viewer))).status == 401
 
     within(test())
 

@@ -12,13 +12,12 @@ import pytest
 from gateway.failing_parts import BREAK, MONITOR, Breaking, Unable, scored
 from gateway.kept import kept, plan, whole
 from gateway.test_requests import reading_input
-from gateway.world import STALE_S, Gate, asked, on_literal, saying, within
+from gateway.world import STALE_S, Gate, asked, on_literal, safer, saying, within
 from guarded_streams import FORBIDDEN
 
-from tocsin.gateway.site import Fallback, Upstream
 from tocsin.guarding.plan import Check
 from tocsin.stream.events import APIS, Api
-from tocsin.testing.fake_model import Call, Choice, Exchange, FakeModel, Fault, Reply
+from tocsin.testing.fake_model import Call, Choice, Exchange, Fault, Reply
 
 LEAK = f"The gates are called {FORBIDDEN} and so on, and on and on."
 SAID = "All is well on this calm and sunny day by the sea; no more than that. " * 4
@@ -155,9 +154,7 @@ def test_a_reader_that_leaves_in_the_stream_is_told_of(api: Api, tmp_path: Path)
 @each_form
 def test_a_fallback_is_a_call_of_its_own(api: Api, stream: bool, tmp_path: Path) -> None:
     async def test() -> None:
-        async with FakeModel(saying("A safe answer.")) as other:
-            upstream = Upstream(name="other", url=f"{other.url}/v1", speaks=frozenset(APIS))
-            route = {"fallback": Fallback(upstream=upstream, model="safe")}
+        async with safer() as (_, route):
             gate = make(
                 tmp_path, saying(f"{FORBIDDEN} at once"), on_literal("fallback"), route=route
             )

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 from gateway.failing_parts import BREAK, Breaking, scored
 from gateway.kept import kept, plan, whole
-from gateway.world import Answer, Gate, asked, on_literal, saying, within
+from gateway.world import Answer, Gate, asked, on_literal, safer, saying, within
 from guarded_streams import FORBIDDEN
 
-from tocsin.gateway.site import Fallback, Upstream
 from tocsin.stream.events import APIS, Api
-from tocsin.testing.fake_model import Call, Choice, FakeModel, Fault, Reply
+from tocsin.testing.fake_model import Call, Choice, Fault, Reply
 
 CALM = "All is well on this calm and sunny day by the sea; no more than that. " * 4
 LEAK = f"{CALM}The gates are called {FORBIDDEN} and so on, and on and on. {CALM}"
@@ -76,9 +75,7 @@ def test_what_the_client_is_told_is_what_receipt_and_events_say(
 @each_form
 def test_the_numbers_of_a_fallback_are_its_own(api: Api, stream: bool, tmp_path: Path) -> None:
     async def test() -> None:
-        async with FakeModel(saying("A safe answer.")) as other:
-            upstream = Upstream(name="other", url=f"{other.url}/v1", speaks=frozenset(APIS))
-            route = {"fallback": Fallback(upstream=upstream, model="safe")}
+        async with safer() as (_, route):
             reply = saying(f"{FORBIDDEN} {CALM}")
             async with make(tmp_path, reply, on_literal("fallback"), route=route) as gate:
                 answer = await gate.post(api, stream=stream)

@@ -278,7 +278,7 @@ def test_a_client_that_says_so_and_does_not_wait_is_answered_too(plain: Process)
 def test_curl_sends_a_long_body(plain: Process) -> None:
     curl = shutil.which("curl")
     if curl is None:
-        pytest.skip("curl is not installed")
+        pytest.skip("the program curl, which is the client here, is not installed")
     host, port = plain.where
     url = f"http://{host}:{port}/v1/chat/completions?do=ok"
     # It goes on by itself after this time: so long that the test would not end well.

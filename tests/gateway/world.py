@@ -21,7 +21,7 @@ from tocsin.gateway.app import PLANE, make_app
 from tocsin.gateway.draining import Draining
 from tocsin.gateway.log import Log
 from tocsin.gateway.meters import NoMeters, Outcome, Place
-from tocsin.gateway.site import Route, Site, Upstream
+from tocsin.gateway.site import Fallback, Route, Site, Upstream
 from tocsin.gateway.surroundings import Live, Surroundings
 from tocsin.guarding.plan import Check, Guard
 from tocsin.model import Intervention
@@ -51,6 +51,14 @@ def asked(api: Api, text: str = "Good day.", **more: Any) -> dict[str, Any]:
 def saying(text: str, *, cut: int = 4, **more: Any) -> Reply:
     """Give a reply of one text."""
     return Reply(choices=(Choice(text=text),), cut=cut, **more)
+
+
+@contextlib.asynccontextmanager
+async def safer() -> AsyncIterator[tuple[FakeModel, dict[str, Any]]]:
+    """Run another model, with a safe answer; what a route needs to fall back on it comes along."""
+    async with FakeModel(saying("A safe answer.")) as model:
+        upstream = Upstream(name="other", url=f"{model.url}/v1", speaks=frozenset(APIS))
+        yield model, {"fallback": Fallback(upstream=upstream, model="safe")}
 
 
 def on_literal(does: Intervention = "halt", literal: str = "SEVEN-7-GATES") -> Check:
