@@ -79,7 +79,7 @@ def run(options: Options) -> Found:
     found.tables["CPU"] = asyncio.run(_cpu(quick=options.quick))
     found.tables["length"] = asyncio.run(_length())
     found.tables["delay"] = asyncio.run(_delay(quick=options.quick))
-    found.tables["start"] = [_start()]
+    found.tables["start"] = _start()
     found.tables["many"] = asyncio.run(_many(streams))
     found.notes.append(CPU_NOTE)
     found.notes.append(DELAY_NOTE)
@@ -122,13 +122,15 @@ def upstream(tokens: int, pause_ms: float, *more: str) -> Iterator[str]:
 
 
 @contextmanager
-def proxy(kind: str, url: str) -> Iterator[tuple[subprocess.Popen[str], str, float]]:
-    """Run the pass-through, or the gateway under one of the policies."""
+def proxy(
+    kind: str, url: str, record: Path | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str, float]]:
+    """Run the pass-through, or the gateway under one of the policies; its record in a folder."""
     if kind == "pass-through":
         with process(str(HERE / "passthrough.py"), url) as found:
             yield found
         return
-    config = {
+    config: dict[str, object] = {
         "listen": {"port": 1},
         "tenants": {"bench": {"keys": [KEY_HASH], "streams_max": STREAMS_MAX}},
         "limits": {"streams_max": STREAMS_MAX},
@@ -138,6 +140,9 @@ def proxy(kind: str, url: str) -> Iterator[tuple[subprocess.Popen[str], str, flo
         "routes": [{"name": "all", "models": ["*"], "upstream": "fake", "policy": "p"}],
         "policies": {"p": {"checks": [CHECKS[name] for name in POLICIES[kind]]}},
     }
+    if record is not None:
+        place = {"store": str(record / "record.db"), "keys": str(record / "keys")}
+        config["record"] = {**place, "log": "bench.example/log"}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "gateway.yaml"
         path.write_text(json.dumps(config))
@@ -295,16 +300,26 @@ async def _delay(*, quick: bool) -> list[Row]:
     return rows
 
 
-def _start() -> Row:
-    """Start three times; the idle size of the last."""
-    seconds, size = [], 0
-    with upstream(50, 0.0) as url:
-        for _ in range(3):
-            with proxy("patterns and linear", url) as (server, _, took_s):
-                seconds.append(took_s)
-                time.sleep(2.0)  # promises are put into words behind the first line
-                size = rss(server.pid)
-    return {"start to ready s": round(min(seconds), 2), "idle RSS MB": round(size / 1e6, 1)}
+def _start() -> list[Row]:
+    """Start three times each; the quickest, and the idle size of the first and the last."""
+    rows: list[Row] = []
+    with upstream(50, 0.0) as url, tempfile.TemporaryDirectory() as folder:
+        for name, record in (("without a record", None), ("with a record", Path(folder))):
+            seconds, sizes = [], []
+            for _ in range(3):
+                with proxy("patterns and linear", url, record) as (server, _, took_s):
+                    seconds.append(took_s)
+                    time.sleep(2.0)  # whatever is done behind the first line
+                    sizes.append(rss(server.pid))
+            rows.append(
+                {
+                    "gateway": name,
+                    "start to ready s": round(min(seconds), 2),
+                    "idle RSS MB, first": round(sizes[0] / 1e6, 1),
+                    "idle RSS MB": round(sizes[-1] / 1e6, 1),
+                }
+            )
+    return rows
 
 
 async def _many(streams: int) -> list[Row]:
