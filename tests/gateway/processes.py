@@ -20,6 +20,17 @@ WAIT_S = 60.0
 
 PROGRAM = Path(__file__).with_name("stub_gateway.py")
 
+HASTY = "from tocsin.cli.serve import command; command()"
+"""Serves as `tocsin serve` does, with its arguments."""
+
+SERVE = f"""
+from tocsin import limits
+limits.RECORD_WAIT_MS = limits.RECORD_SLOW_MS = limits.ENDING_MS_MAX = limits.LAG_MS_MAX = 30_000
+{HASTY}
+"""
+"""The same with patience: a disk is slow where a test says so, a process late where it is held, and
+neither where the machine has other things to do."""
+
 
 class Process:
     """A running gateway.

@@ -18,7 +18,7 @@ import pytest
 from canaries import CANARIES, SHAPED, SHAPELESS, assert_clean
 from click.testing import CliRunner
 from gateway.kept import everything, plan
-from gateway.processes import Client, Process
+from gateway.processes import SERVE, Client, Process
 from gateway.world import PATHS, Answer, Gate, on_literal, within
 
 from tocsin.cli.main import cli
@@ -200,13 +200,12 @@ def test_a_whole_process_keeps_none_though_it_keeps_all_content_encrypted(
     reply = Reply(choices=(Choice(text=f"It is: {ALL}. Good day.", reasoning=ALL),), cut=7)
     config = tmp_path / "gateway.toml"
     (tmp_path / "record").mkdir()
-    program = "from tocsin.cli.serve import command; command()"
     at = ["--port", "0", "--metrics", "127.0.0.1:0"]
     said = Feedback(verdict="report", comment=f"why {SHAPED['iban']}?", category=SHAPED["email"])
     sent = Event(id="e1", time_us=time.time_ns() // 1_000, source="shop", body=said)
     with FakeModel(reply) as fake:
         config.write_text(SERVED.format(url=fake.url, does=does))
-        command = [sys.executable, "-c", program, str(config), *at]
+        command = [sys.executable, "-c", SERVE, str(config), *at]
         with Process(command, TMPDIR=str(tmp_path)) as gateway:
             for api in APIS:
                 with Client(gateway.where) as client:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from gateway.processes import Client, Process, alive
+from gateway.processes import SERVE, Client, Process, alive
 from store.faults import gateway_kills, traced
 from store.faults.environment import PROVE, program, scratch
 
@@ -46,9 +46,8 @@ def started(folder: Path, url: str, *prefix: str) -> Process:
     """Start a gateway as users do."""
     config = folder / "gateway.toml"
     config.write_text(gateway_kills.CONFIG.format(url=url, folder=folder))
-    serve = "from tocsin.cli.serve import command; command()"
     at = ("--port", "0", "--metrics", "off")
-    return Process([*prefix, sys.executable, "-c", serve, str(config), *at])
+    return Process([*prefix, sys.executable, "-c", SERVE, str(config), *at])
 
 
 def answer(gateway: Process) -> bytes | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from gateway.kept import LOG, kept, plan, whole
-from gateway.processes import Client, Process, eventually, metric
+from gateway.processes import HASTY, SERVE, Client, Process, eventually, metric
 from gateway.provocations import Disk
 from gateway.test_serve import ASKED
 from gateway.world import FILTERED, WHOLE, Gate, on_literal, saying, within
@@ -292,7 +292,7 @@ def test_a_process_whose_file_another_one_holds_says_so_soon_and_goes_on_by_itse
 ) -> None:
     """With the limits as they are: it is a second until the record counts as slow."""
     statuses: list[int] = []
-    with FakeModel() as fake, serve(tmp_path, fake.url) as gateway:
+    with FakeModel() as fake, serve(tmp_path, fake.url, program=HASTY) as gateway:
 
         def answered() -> int:
             with Client(gateway.where) as client:
@@ -456,7 +456,7 @@ def test_receipts_that_the_store_refuses_are_a_record_that_takes_nothing(
 # ------------------------------------------------------------------------------- whole processes
 
 BREAKING = """
-import os, sys
+import os
 from tocsin.errors import StoreFailed
 from tocsin.store import Store
 
@@ -468,8 +468,6 @@ def commit_prepared(store, given):
     return real(store, given)
 
 Store.commit_prepared = commit_prepared
-from tocsin.cli.serve import command
-command()
 """
 CONFIG = """
 open_to_all: true
@@ -482,13 +480,13 @@ record: {{store: record.db, keys: keys, log: gateway.example/log, period_s: 3600
 """
 
 
-def serve(folder: Path, url: str, *more: str) -> Process:
+def serve(folder: Path, url: str, *more: str, program: str = SERVE) -> Process:
     """Start a gateway whose disk breaks as soon as there is a file called `broken`."""
     config = folder / "gateway.yaml"
     config.write_text(CONFIG.format(url=url))
     at = ["--port", "0", "--metrics", "127.0.0.1:0"]
     return Process(
-        [sys.executable, "-c", BREAKING, str(config), *at, *more],
+        [sys.executable, "-c", BREAKING + program, str(config), *at, *more],
         TMPDIR=str(folder),
         BREAKS=str(folder / "broken"),
     )

@@ -13,7 +13,7 @@ import pytest
 from gateway.failing_parts import BREAK, Waiting, scored
 from gateway.kept import kept, plan, whole
 from gateway.live import Stage, eventually, stage
-from gateway.processes import Client, Process
+from gateway.processes import SERVE, Client, Process
 from gateway.provocations import Disk
 from gateway.raw_client import FILTERED, PATHS, Answer, asking, connect, ending, post
 from gateway.world import DIGEST, on_literal
@@ -47,9 +47,8 @@ limits: {{drain_ms: {drain_ms}}}
 def serve(folder: Path, url: str) -> Process:
     config = folder / "gateway.yaml"
     config.write_text(CONFIG.format(url=url, drain_ms=PATIENCE_MS))
-    program = "from tocsin.cli.serve import command; command()"
     at = ["--port", "0", "--metrics", "off"]
-    return Process([sys.executable, "-c", program, str(config), *at], TMPDIR=str(folder))
+    return Process([sys.executable, "-c", SERVE, str(config), *at], TMPDIR=str(folder))
 
 
 def hangs(exchange: Exchange) -> Reply:

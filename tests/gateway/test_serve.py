@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from gateway.processes import Client, Process, alive, children, eventually, metric, rss_bytes
+from gateway.processes import SERVE, Client, Process, alive, children, eventually, metric, rss_bytes
 
 from tocsin.cli.main import cli
 from tocsin.testing.fake_model import Choice, FakeModel, Fault, Reply
@@ -43,9 +43,8 @@ def serve(folder: Path, url: str, *more: str, drain_ms: int = 30_000) -> Process
     """Start the gateway as users do."""
     config = folder / "gateway.toml"
     config.write_text(CONFIG.format(url=url, drain_ms=drain_ms))
-    program = "from tocsin.cli.serve import command; command()"
     at = ["--port", "0", "--metrics", "127.0.0.1:0"]
-    return Process([sys.executable, "-c", program, str(config), *at, *more], TMPDIR=str(folder))
+    return Process([sys.executable, "-c", SERVE, str(config), *at, *more], TMPDIR=str(folder))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -25,10 +25,14 @@ from gateway.processes import alive, children, eventually
 from store.faults import checking, workload
 from store.faults.workload import Ack
 
+from tocsin import limits
 from tocsin.testing.fake_model import Choice, Exchange, Reply
 
 WAIT_S = 60.0
 """Longest wait for a gateway to listen, and for an answer."""
+
+PATIENCE_MS = 30_000
+"""How long a disk may take: this is about what is lost, not about what is late."""
 
 TENANT = "local"
 ENDING = b"\r\n0\r\n\r\n"
@@ -287,6 +291,7 @@ def reply(exchange: Exchange) -> Reply:
 
 def main(argument: str) -> None:
     """Follow a request; print the outcome."""
+    limits.RECORD_WAIT_MS = limits.RECORD_SLOW_MS = PATIENCE_MS  # before the gateway is imported
     workload.preload()
     import tocsin.cli.serve
     import tocsin.gateway.app  # no part that counts: it wants to be loaded in each worker
