@@ -43,6 +43,12 @@ CASES: list[tuple[bytes, Events]] = [
     ("data: é\u2028\x0b\x85日\n\n".encode(), [("", "é\u2028\x0b\x85日".encode())]),
     (b"data: \x00\xff\n\n", [("", b"\x00\xff")]),
     (b"event: a b\ndata: 1\n\nevent: c\ndata: 2\n\n", [("a b", b"1"), ("c", b"2")]),
+    (b"event: \xff b\ndata: 1\n\n", [("\ufffd b", b"1")]),
+    (b"event: a\ndata: 1\r\n\n", [("a", b"1")]),
+    (b"event: a\ndata: 1\r\n", [("a", b"1")]),
+    (b"event: a\n\ndata: 1\n\n", [("", b"1")]),
+    (b"data: 1\nevent: a\n\n", [("a", b"1")]),
+    (b"data: \n\n", [("", b"")]),
     (b"", []),
 ]
 
@@ -52,18 +58,21 @@ CASES: list[tuple[bytes, Events]] = [
 def test_what_is_taken_as_one_event_is_one(before: bytes, raw: bytes) -> None:
     reader, other = SseReader(), SseReader()
     assert reader.feed(before) == other.feed(before)
+    read = [event for at in range(len(raw)) for event in other.feed(raw[at : at + 1])]
     one = reader.one(raw)
     if one is None:
-        assert reader.feed(raw) == other.feed(raw)
+        assert reader.feed(raw) == read
     else:
-        assert [("", one)] == other.feed(raw)
+        name, data = one
+        assert [(name.decode("utf-8", "replace"), data)] == read
     assert reader.feed(b"\n\ndata: 9\n\n") == other.feed(b"\n\ndata: 9\n\n")
 
 
-def test_the_usual_chunk_is_taken_as_one_event() -> None:
+def test_the_usual_chunks_are_taken_as_one_event() -> None:
     reader = SseReader()
     reader.feed(b"data: 0\n\n")
-    assert reader.one(b"data: 1\n\n") == b"1"
+    assert reader.one(b"data: 1\n\n") == (b"", b"1")
+    assert reader.one(b"event: a\xff\ndata: 2\n\n") == (b"a\xff", b"2")
 
 
 @pytest.mark.parametrize(("raw", "expected"), CASES)

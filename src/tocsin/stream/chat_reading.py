@@ -343,10 +343,10 @@ class ChatDecoder:
             if text is not None and self._reader.text(template.choice, text, out):
                 return out
         one = self._sse.one(data)
-        if one is not None:
-            self._event("", one, out)
+        if one is not None and not one[0]:
+            self._event("", one[1], out)
             if self._tries and len(out) == 1 and type(out[0]) is Wrote:
-                self._learn(one)
+                self._learn(one[1])
             return out
         for name, payload in self._sse.feed(data):
             self._event(name, payload, out)

@@ -51,6 +51,7 @@ from tocsin.stream.utf16 import Surrogates, decode_json, whole
 
 _DIGEST_BYTES = 16
 _FIRST = frozenset(("message_start", "error"))  # frames that may come first
+_USUAL = b"content_block_delta"  # the name that nearly all events have
 _UNREAD = ""  # the kind of an open block that is read over
 
 
@@ -150,7 +151,13 @@ class MessagesDecoder:
     def feed(self, data: bytes) -> list[Event]:
         """Take bytes of the body, cut anywhere. After `Broken` or `Done` nothing more comes."""
         out: list[Event] = []
-        if not self._over:
+        if self._over:
+            return out
+        one = self._reader.one(data)
+        if one is not None:
+            name, raw = one
+            self._raw("" if name == _USUAL else name.decode("utf-8", "replace"), raw, out)
+        else:
             self._all(self._reader.feed(data), out)
             if self._reader.failed:
                 self._break(out, "too_long", "a line or an event is too long")

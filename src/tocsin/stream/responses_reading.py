@@ -45,13 +45,21 @@ _DELTAS: dict[str, Part] = {f"{part.written}.delta": part for part in PARTS.valu
 _WHOLES: dict[str, Part] = {f"{part.written}.done": part for part in PARTS.values()}
 
 
+_decode = msgspec.json.Decoder(_Told).decode
+
+
 class _Answer:
     """What each event of the stream does."""
+
+    __slots__ = ("_near", "_near_at", "_opened", "items", "over")
 
     def __init__(self, asked: Asked) -> None:
         self.items = Items(asked)
         self.over = False
         self._opened = False
+        # The block that was written to last, and where it is: the next text mostly belongs there.
+        self._near: Block | None = None
+        self._near_at: tuple[int, int, Part] | None = None
 
     def taken(self) -> list[Event]:
         """Give what was read since the last time."""
@@ -76,11 +84,17 @@ class _Answer:
             raise Unreadable("error", identifier(told.code) or _code_of(told.error))
 
     def _block(self, told: _Told, part: Part) -> Block:
+        number = told.summary_index if part.number == "summary_index" else told.content_index
+        number = (number or 0) if part.place else 0
+        if self._near is not None and self._near_at == (told.output_index, number, part):
+            return self._near
         if not self._opened:
             self.open(None)
-        number = told.summary_index if part.number == "summary_index" else told.content_index
-        item = self.items.find(self._place(told), part, told.item_id)
-        return self.items.block(item, part, (number or 0) if part.place else 0)
+        place = self._place(told)
+        block = self.items.block(self.items.find(place, part, told.item_id), part, number)
+        if place is not None:
+            self._near, self._near_at = block, (place, number, part)
+        return block
 
     def open(self, response: Any) -> None:
         """Begin the response, if it has not begun."""
@@ -226,6 +240,10 @@ class ResponsesDecoder:
         answer = self._answer
         if answer.over:
             return []
+        one = self._sse.one(data)
+        if one is not None:
+            self._frame(one[1])
+            return answer.taken()
         for _, raw in self._sse.feed(data):
             self._frame(raw)
         if self._sse.failed and not answer.over:
@@ -256,7 +274,10 @@ class ResponsesDecoder:
         if self._answer.over:
             return
         try:
-            told: _Told = utf16.decode_json(raw, _Told)
+            try:
+                told = _decode(raw)
+            except (ValueError, RecursionError):
+                told = utf16.decode_json(raw, _Told)
             self._answer.read(told)
         except Unreadable as why:
             self._answer.stop(Broken(reason=why.reason, detail=why.detail))

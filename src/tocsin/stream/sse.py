@@ -56,28 +56,19 @@ class SseReader:
         """Whether it is between two events."""
         return self._idle
 
-    def one(self, data: bytes) -> bytes | None:
-        """Take bytes that are one whole event without a name, with one line of data.
+    def one(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """Take bytes that are one whole event with one line of data.
 
         Returns:
-            Its data; None where that is not what came: then nothing was taken.
+            Its name as it came, and its data; None where that is not what came: then nothing was
+            taken.
         """
-        end = len(data) - 2
-        if (
-            self._idle
-            and data.startswith(b"data: ")
-            and data.find(b"\n") == end
-            and data.endswith(b"\n")
-            and b"\r" not in data
-            and end < SSE_EVENT_BYTES_MAX
-        ):
-            return data[6:end]
-        return None
+        return _one_event(data) if self._idle else None
 
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
         """Take bytes; give the events that are whole by now, as (name, data)."""
         if self._idle and (event := _one_event(data)):
-            return [event]
+            return [(event[0].decode("utf-8", "replace"), event[1])]
         if self.failed or not data:
             return []
         if self._after_cr and data.startswith(b"\n"):
@@ -158,18 +149,24 @@ class SseReader:
         return False
 
 
-def _one_event(data: bytes) -> tuple[str, bytes] | None:
+def _one_event(data: bytes) -> tuple[bytes, bytes] | None:
     """Read the usual chunk: one whole event with one line of data."""
-    if not data.endswith(b"\n\n") or b"\r" in data or len(data) > SSE_EVENT_BYTES_MAX:
+    lines = data.split(b"\n", 4)
+    name = b""
+    if len(lines) == 4:
+        line, value, blank, rest = lines
+        if line[:7] != b"event: " or len(line) > SSE_NAME_BYTES_MAX:
+            return None
+        name = line[7:]
+    elif len(lines) == 3:
+        value, blank, rest = lines
+    else:
         return None
-    if data.startswith(b"data: "):
-        return ("", data[6:-2]) if data.find(b"\n") == len(data) - 2 else None
-    end = data.find(b"\n")
-    if not data.startswith(b"event: ") or end > SSE_NAME_BYTES_MAX:
+    if blank or rest or value[:6] != b"data: ":
         return None
-    if not data.startswith(b"data: ", end + 1) or data.find(b"\n", end + 1) != len(data) - 2:
+    if data.find(b"\r") >= 0 or len(data) > SSE_EVENT_BYTES_MAX:
         return None
-    return data[7:end].decode("utf-8", "replace"), data[end + 7 : -2]
+    return name, value[6:]
 
 
 def encode(frames: Iterable[Frame]) -> bytes:
