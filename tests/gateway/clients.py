@@ -20,7 +20,7 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from gateway.processes import Process
+from gateway.processes import SERVE, Process
 from openai.lib.streaming.chat import ChatCompletionStreamState
 
 from tocsin.testing.fake_model import Call, Choice, FakeModel, Reply
@@ -115,7 +115,7 @@ def running(folder: Path) -> Iterator[World]:
         with FakeModel() as fake:
             file = folder / "gateway.yaml"
             file.write_text(json.dumps(configuration(fake.url)), encoding="utf-8")
-            command = [sys.executable, "-m", "tocsin", "serve", str(file), "--metrics", "off"]
+            command = [sys.executable, "-c", SERVE, str(file), "--metrics", "off"]
             with Process(command) as gateway:
                 gateway.until(lambda: bool(gateway.out) or gateway._popen.poll() is not None)
                 assert gateway.out, gateway.lines

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import statistics
 from pathlib import Path
 
 import pytest
@@ -89,9 +91,16 @@ def test_a_block_closes_the_upstream_though_it_has_more_to_say(api: Api) -> None
     async def test() -> None:
         endless = saying(LEAK + " more" * 10_000, pause_ms=1)
         async with Gate(endless, on_literal()) as gate:
-            await gate.post(api)
-            await gate.fake.until(open=0, wait_s=0.25)
-            assert gate.fake.gone == 1
+            now = asyncio.get_running_loop().time
+            took_s = []
+            for count in range(1, 6):
+                await gate.post(api)
+                ended_s = now()
+                await gate.fake.until(open=0)
+                took_s.append(now() - ended_s)
+                assert gate.fake.gone == count
+            # A machine that is busy with something else may hold up one of them.
+            assert statistics.median(took_s) < 0.25
 
     within(test())
 

@@ -241,9 +241,9 @@ def test_one_request_too_many_is_a_rate_limit(world: World) -> None:
 def test_a_client_that_waits_no_longer_ends_the_upstream_too(world: World, stream: bool) -> None:
     gone = world.fake.gone
     world.fake.always(Reply(faults=(Fault(kind="hang", after_frames=0),)))
-    with of_openai(world.url, timeout=0.3) as api, pytest.raises(openai.APITimeoutError):
+    with of_openai(world.url, timeout=1.5) as api, pytest.raises(openai.APITimeoutError):
         api.chat.completions.create(model=MODEL, messages=SAY, stream=stream)
-    with of_anthropic(world.url, timeout=0.3) as other, pytest.raises(anthropic.APITimeoutError):
+    with of_anthropic(world.url, timeout=1.5) as other, pytest.raises(anthropic.APITimeoutError):
         other.messages.create(model=MODEL, max_tokens=9, messages=SAY, stream=stream)
     world.fake.wait(gone=gone + 2, held=0)
 

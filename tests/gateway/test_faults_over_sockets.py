@@ -351,7 +351,7 @@ STALLED = said(SAYS * 2, Fault(kind="endless", after_frames=14))
 
 async def _stopped(made: Stage, exchanges: list[Exchange]) -> list[int]:
     """Wait until nothing is taken of any of them any more; give what was."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             await made.fake.until(stalled=len(exchanges))
             taken = [exchange.accepted_bytes for exchange in exchanges]

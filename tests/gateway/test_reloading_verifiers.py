@@ -51,7 +51,7 @@ def test_an_old_configurations_verifiers_stay_as_long_as_a_response_uses_them() 
         assert not old.closed.is_set()
         response.clear()
         gc.collect()
-        await asyncio.wait_for(old.closed.wait(), 10)
+        await asyncio.wait_for(old.closed.wait(), 60)
         assert not new.closed.is_set()
         log.close()
 

@@ -243,7 +243,7 @@ def test_a_busy_record_is_waited_for() -> None:
 
             client._pause = pause
             client.say(Feedback(verdict="up"))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not writer.given:  # noqa: ASYNC110 - what is waited for has no event
                     await asyncio.sleep(0.01)
             writer.settle()
