@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import pymerkle
 import pytest
 from click.testing import CliRunner, Result
+from offline import heavy_parts
 from receipts.attack_making import FOLDER
 from store.making import append
 
@@ -431,17 +430,7 @@ def test_a_wrong_command_is_status_2(world: World, arguments: tuple[str, ...]) -
 
 def test_verify_works_without_network_and_store(world: World) -> None:
     _, found = world.span()
-    code = (
-        "import socket, sys\n"
-        "def never(*a, **k): raise AssertionError('network')\n"
-        "socket.socket = socket.create_connection = never\n"
-        "from tocsin.cli.main import cli\n"
-        f"cli(['log','verify',*{[str(p) for p in found]!r},'--key',{str(world.key)!r}],"
-        "standalone_mode=False)\n"
-        "print([n for n in ('sqlalchemy','scipy','aiohttp') if n in sys.modules])\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert heavy_parts("log", "verify", *found, "--key", world.key) == "[]"
 
 
 @pytest.mark.parametrize("write", [Path.mkdir, Path.touch])

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from guarded_streams import run
+from offline import heavy_parts
 from receipts.attack_making import FOLDER
 from receipts.recorded import Files, calibration, receipt
 from receipts.small_log import SmallLog, filled
@@ -198,17 +199,7 @@ def test_the_status_leaves_the_process(files: Files) -> None:
 
 
 def test_verify_works_without_network_and_store(files: Files) -> None:
-    code = (
-        "import socket, sys\n"
-        "def never(*a, **k): raise AssertionError('network')\n"
-        "socket.socket = socket.create_connection = never\n"
-        "from tocsin.cli.main import cli\n"
-        f"cli(['receipt','verify',{str(files.proof)!r},'--key',{str(files.key)!r}],"
-        "standalone_mode=False)\n"
-        "print([n for n in ('sqlalchemy','scipy','aiohttp') if n in sys.modules])\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert heavy_parts("receipt", "verify", files.proof, "--key", files.key) == "[]"
 
 
 # ---------------------------------------------------------------------------------------- show

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from gateway.kept import kept, new_key, plan
-from gateway.test_record_doors import LEAK, bearer, get, tenants
-from gateway.world import Gate, on_literal, saying, within
+from gateway.kept import kept, new_key
+from gateway.two_tenants import get, stopped, two_tenants
+from gateway.world import within
 
 from tocsin.receipts import join, open_checkpoint, read_keys, verify, verify_growth
 from tocsin.store import Keys, Scope, Store
@@ -18,8 +18,7 @@ SHOP = Scope("shop")
 
 def test_an_auditor_gets_all_that_shows_that_nothing_was_taken_away(tmp_path: Path) -> None:
     async def test() -> None:
-        site = {"record": plan(tmp_path), "open_to_all": False, "tenants": tenants()}
-        async with Gate(saying(LEAK), on_literal(), site=site) as gate:
+        async with two_tenants(tmp_path) as gate:
             keys = Keys.open(tmp_path / "keys", create=False)
             trusted = read_keys((tmp_path / "keys" / "log.vkey").read_text())
 
@@ -32,8 +31,7 @@ def test_an_auditor_gets_all_that_shows_that_nothing_was_taken_away(tmp_path: Pa
                 auditor = new_key(store, "auditor")
                 names = []
                 for _ in range(2):
-                    answer = await gate.post("chat", told=bearer("tk-shop"))
-                    names.append(answer.headers["x-tocsin-receipt"])
+                    names.append(await stopped(gate))
                     assert (await get(gate, f"/v1/receipts/{names[-1]}", "tk-shop"))[0] == 200
                     store.close_period(SHOP)
             old = await of("/v1/log/checkpoint?size=1", auditor)
@@ -68,9 +66,8 @@ def test_the_log_is_the_keys_own_tenants_alone_and_who_read_it_is_recorded(
     monkeypatch.setattr("tocsin.record.http.LIMIT_TOLD_S", 3_600.0)  # longer than any test
 
     async def test() -> None:
-        site = {"record": plan(tmp_path), "open_to_all": False, "tenants": tenants()}
-        async with Gate(saying(LEAK), on_literal(), site=site) as gate:
-            name = (await gate.post("chat", told=bearer("tk-shop"))).headers["x-tocsin-receipt"]
+        async with two_tenants(tmp_path) as gate:
+            name = await stopped(gate)
             assert (await get(gate, f"/v1/log/entries/{name}", "tk-shop"))[0] == 200
             keys = Keys.open(tmp_path / "keys", create=False)
             with Store.open(str(tmp_path / "record.db"), keys=keys, create=False) as store:

@@ -3,61 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from gateway.kept import kept, new_key, plan, whole
 from gateway.live import serving
 from gateway.raw_client import connect
+from gateway.two_tenants import LEAK, bearer, get, now, send, stopped, tenants, two_tenants
 from gateway.world import Gate, on_literal, saying, within
 
-from tocsin.gateway.site import Site, Tenant
+from tocsin.gateway.site import Site
 from tocsin.receipts import read_keys, verify
 from tocsin.store import Keys, Store
 
-LEAK = "The gates are called SEVEN-7-GATES and so on, and on and on."
-KEYS = {"shop": "tk-shop", "bank": "tk-bank"}
 EVENT = {
     "id": "e1", "time_us": 1, "source": "shop", "body": {"kind": "feedback", "verdict": "down"},
 }  # fmt: skip
 
 
-def tenants() -> tuple[Tenant, ...]:
-    return tuple(
-        Tenant(name=name, keys=(hashlib.sha256(key.encode()).hexdigest(),))
-        for name, key in KEYS.items()
-    )
-
-
-def bearer(key: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {key}"}
-
-
-async def get(gate: Gate, path: str, key: str = "", **headers: str) -> tuple[int, bytes]:
-    told = {**(bearer(key) if key else {}), **headers}
-    url = f"http://127.0.0.1:{gate.port}{path}"
-    async with gate.client.get(url, headers=told) as response:
-        return response.status, await response.read()
-
-
-async def send(gate: Gate, body: Any, key: str = "", **headers: str) -> tuple[int, Any]:
-    told = {"content-type": "application/json", **(bearer(key) if key else {}), **headers}
-    url = f"http://127.0.0.1:{gate.port}/v1/events"
-    async with gate.client.post(url, data=json.dumps(body), headers=told) as response:
-        return response.status, await response.json()
-
-
-def now(event: dict[str, Any], gate: Gate) -> dict[str, Any]:
-    return {**event, "time_us": int(gate.plane.now().timestamp() * 1_000_000)}
-
-
 def test_each_key_reads_and_writes_its_own_tenants_record(tmp_path: Path) -> None:
     async def test() -> None:
-        site = {"record": plan(tmp_path), "open_to_all": False, "tenants": tenants()}
-        async with Gate(saying(LEAK), on_literal(), site=site) as gate:
+        async with two_tenants(tmp_path) as gate:
             told = {**bearer("tk-shop"), "x-request-id": "req-7"}
             answer = await gate.post("chat", told=told)
             name = answer.headers["x-tocsin-receipt"]
@@ -90,9 +57,8 @@ def test_each_key_reads_and_writes_its_own_tenants_record(tmp_path: Path) -> Non
 
 def test_keys_of_people_have_the_roles_that_the_store_says(tmp_path: Path) -> None:
     async def test() -> None:
-        site = {"record": plan(tmp_path), "open_to_all": False, "tenants": tenants()}
-        async with Gate(saying(LEAK), on_literal(), site=site) as gate:
-            name = (await gate.post("chat", told=bearer("tk-shop"))).headers["x-tocsin-receipt"]
+        async with two_tenants(tmp_path) as gate:
+            name = await stopped(gate)
             keys = Keys.open(tmp_path / "keys", create=False)
             with Store.open(str(tmp_path / "record.db"), keys=keys, create=False) as store:
                 viewer = new_key(store, "viewer")
@@ -110,9 +76,8 @@ def test_what_was_asked_for_in_vain_is_in_the_record_and_a_flood_of_it_is_one_ev
     monkeypatch.setattr("tocsin.record.http.LIMIT_TOLD_S", 3_600.0)  # longer than any test
 
     async def test() -> None:
-        site = {"record": plan(tmp_path), "open_to_all": False, "tenants": tenants()}
-        async with Gate(saying(LEAK), on_literal(), site=site) as gate:
-            name = (await gate.post("chat", told=bearer("tk-shop"))).headers["x-tocsin-receipt"]
+        async with two_tenants(tmp_path) as gate:
+            name = await stopped(gate)
             assert (await get(gate, f"/v1/receipts/{name}", "tk-bank"))[0] == 404
             for number in range(20):
                 assert (await get(gate, f"/v1/traces/none-{number}", "tk-bank"))[0] == 404

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from gateway.kept import Kept, kept, plan, whole
-from gateway.test_record_doors import now, send
+from gateway.two_tenants import now, send
 from gateway.world import Answer, Gate, on_literal, saying, within
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
