@@ -17,7 +17,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -26,7 +26,7 @@ from store.faults import checking, workload
 from store.faults.workload import Ack
 
 from tocsin import limits
-from tocsin.testing.fake_model import Choice, Exchange, Reply
+from tocsin.testing.fake_model import Choice, Exchange, Fault, Reply
 
 WAIT_S = 60.0
 """Longest wait for a gateway to listen, and for an answer."""
@@ -39,6 +39,9 @@ ENDING = b"\r\n0\r\n\r\n"
 NOTE = b": tocsin "
 BAD = "alarming"
 """Word of a request that the model answers with what must not be shown."""
+
+UNENDING = "unending"
+"""Word of a request whose answer the model begins and never ends."""
 
 CONFIG = """
 open_to_all = true
@@ -69,7 +72,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         folder: for the store and all else. url: of the model.
         cycles: how often a gateway is killed. seed: of everything random.
-        streams: open at once.
+        streams: open at once. unending: so many of them are amid an answer at every kill.
     """
 
     folder: str
@@ -77,6 +80,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     cycles: int
     seed: int
     streams: int = 12
+    unending: int = 2
 
 
 class Outcome(msgspec.Struct, kw_only=True):
@@ -145,9 +149,12 @@ def _serve(config: Path, log: Path, workers: int, writing: int) -> None:
 class Stream:
     """One question after the other on one connection."""
 
-    def __init__(self, where: tuple[str, int], name: str, chance: random.Random) -> None:
+    def __init__(
+        self, where: tuple[str, int], name: str, chance: random.Random, word: str | None
+    ) -> None:
         self.socket = socket.create_connection(where, WAIT_S)
         self._name, self._chance, self._asked = name, chance, 0
+        self._word = word
         self._data = b""
         self.answers: list[bytes] = []
         self.over = False
@@ -156,7 +163,7 @@ class Stream:
     def ask(self) -> None:
         """Ask the next question."""
         self._asked += 1
-        word = BAD if self._chance.random() < 0.6 else "calm"
+        word = self._word or (BAD if self._chance.random() < 0.6 else "calm")
         asked = {
             "model": "fake-model",
             "stream": True,
@@ -190,13 +197,13 @@ class Stream:
         return bool(self._data)
 
 
-def _read(streams: Sequence[Stream], answers: int, until_s: float) -> None:
-    """Read until so many answers have come, or the time is over, or nobody answers any more."""
+def _read(streams: Sequence[Stream], enough: Callable[[], bool], until_s: float) -> None:
+    """Read until it is enough, or the time is over, or nobody answers any more."""
     with selectors.DefaultSelector() as selector:
         for stream in streams:
             if not stream.over:
                 selector.register(stream.socket, selectors.EVENT_READ, stream)
-        while selector.get_map() and sum(len(one.answers) for one in streams) < answers:
+        while selector.get_map() and not enough():
             left = until_s - time.monotonic()
             if left <= 0:
                 return
@@ -206,15 +213,32 @@ def _read(streams: Sequence[Stream], answers: int, until_s: float) -> None:
                     selector.unregister(key.data.socket)
 
 
+def never() -> bool:
+    """Say that it is not enough yet."""
+    return False
+
+
 def cycle(gateway: Gateway, request: Request, name: str, chance: random.Random) -> list[Stream]:
-    """Keep a gateway busy, and kill it at some moment."""
+    """Keep a gateway busy, and kill it at some moment, amid some answers."""
     streams = [
-        Stream(gateway.where, f"{name}-{number}", chance) for number in range(request.streams)
+        Stream(
+            gateway.where,
+            f"{name}-{number}",
+            chance,
+            UNENDING if number < request.unending else None,
+        )
+        for number in range(request.streams)
     ]
-    _read(streams, chance.randint(0, 40), time.monotonic() + WAIT_S)
-    _read(streams, 10**9, time.monotonic() + chance.random() * 0.03)
+    answers = chance.randint(0, 40)
+
+    def enough() -> bool:
+        begun = all(stream.cut for stream in streams[: request.unending])
+        return begun and sum(len(stream.answers) for stream in streams) >= answers
+
+    _read(streams, enough, time.monotonic() + WAIT_S)
+    _read(streams, never, time.monotonic() + chance.random() * 0.03)
     gateway.kill()
-    _read(streams, 10**9, time.monotonic() + WAIT_S)
+    _read(streams, never, time.monotonic() + WAIT_S)
     for stream in streams:
         stream.socket.close()
     return streams
@@ -286,7 +310,8 @@ def reply(exchange: Exchange) -> Reply:
     """Answer as the question wants it, for some while or at once."""
     bad = BAD in str(exchange.body)
     text = "The sea is calm today. " * 8 + (CARD if bad else "") + "And so it stays. " * 8
-    return Reply(choices=(Choice(text=text),), cut=12, pause_ms=(0.5,) * 10)
+    hang = (Fault(kind="hang", after_frames=5),) if UNENDING in str(exchange.body) else ()
+    return Reply(choices=(Choice(text=text),), cut=12, pause_ms=(0.5,) * 10, faults=hang)
 
 
 def main(argument: str) -> None:
