@@ -171,7 +171,9 @@ async def _walk(
             **provoke.route,
         )  # fmt: skip
         record = plan(folder) if keeps else None
-        return Site(routes=(route,), open_to_all=True, record=record, **provoke.site)
+        # A busy machine may be slow with what is tested: the answer does not begin before.
+        fields = {"head_ms": 60_000, **provoke.site}
+        return Site(routes=(route,), open_to_all=True, record=record, **fields)
 
     before = asyncio.all_tasks()
     async with stage(site, Rule(provoke.reply)) as made:

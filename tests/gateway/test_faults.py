@@ -297,6 +297,21 @@ def test_a_silent_upstream_is_bridged_with_comments(api: Api, after: int | None)
 
 
 @each_api
+def test_an_answer_begins_soon_though_nothing_is_cleared_yet(api: Api) -> None:
+    async def test() -> None:
+        reply = saying(SAID, faults=(Fault(kind="hang", after_frames=3),))
+        async with Gate(reply, on_literal(), site={"head_ms": 1}) as gate:
+            async with gate.open(api) as response:  # or it would wait for what never comes
+                assert response.status == 200
+                assert (await response.content.readany()).endswith(b": keep-alive\n\n")
+                gate.fake.release()
+                await response.read()
+            assert gate.meters.outcomes == ["ok"]
+
+    within(test())
+
+
+@each_api
 def test_an_upstream_that_refuses_after_a_comment_ends_the_stream_validly(api: Api) -> None:
     async def test() -> None:
         reply = Reply(status=500, faults=(Fault(kind="hang"),))

@@ -73,7 +73,7 @@ def test_a_request_that_comes_byte_by_byte_has_no_more_time_than_another(tmp_pat
 
 
 def test_the_second_request_of_a_connection_has_a_deadline_too(tmp_path: Path) -> None:
-    with stub(tmp_path, header_ms=1_000) as gateway, talking(gateway) as client:
+    with stub(tmp_path, header_ms=3_000) as gateway, talking(gateway) as client:
         client.post()
         assert client.answer()[0] == 200
         client.send(b"POST / HT")
@@ -83,7 +83,7 @@ def test_the_second_request_of_a_connection_has_a_deadline_too(tmp_path: Path) -
 def test_a_connection_is_kept_between_requests_beyond_the_deadline_of_a_head(
     tmp_path: Path,
 ) -> None:
-    with stub(tmp_path, header_ms=1_000) as gateway, talking(gateway) as client:
+    with stub(tmp_path, header_ms=3_000) as gateway, talking(gateway) as client:
         client.post()
         assert client.answer()[0] == 200
         with talking(gateway) as other:
@@ -109,17 +109,6 @@ def test_clients_that_do_not_read_are_let_go_and_cost_little(tmp_path: Path) -> 
                 client.socket.close()
         eventually(lambda: metric(gateway, "tocsin_connections") == 0)
     assert grown <= count * 256 * 1024
-
-
-def test_a_client_that_reads_slowly_is_not_let_go(tmp_path: Path) -> None:
-    with stub(tmp_path, stalled_ms=1_000) as gateway, talking(gateway) as client:
-        client.post("flood")
-        with talking(gateway) as clock:  # each of its answers takes a sweep's time
-            for _ in range(40):
-                assert client.socket.recv(65_536)
-                clock.post()
-                clock.answer()
-        assert closed(gateway, "stalled") == 0
 
 
 def test_a_request_behind_another_one_is_not_answered(tmp_path: Path) -> None:
@@ -197,16 +186,15 @@ def test_a_process_that_is_too_slow_takes_nothing_new_until_it_is_not(tmp_path: 
         talking(gateway) as blocks,
         talking(gateway) as client,
     ):
-        blocks.post("block&s=1.5")
-        blocks.answer()
-        statuses = []
 
-        def recovered() -> bool:
-            statuses.append(_asks(client))
-            return statuses[-1] == 200
+        def refused() -> bool:
+            """Soon behind what blocks, if nothing holds up the client too."""
+            blocks.post("block&s=1.5")
+            blocks.answer()
+            return _asks(client) == 503
 
-        eventually(recovered)
-        assert 503 in statuses
+        eventually(refused)
+        eventually(lambda: _asks(client) == 200)
         assert metric(gateway, 'tocsin_requests_shed_total{why="lag"}') >= 1
 
 

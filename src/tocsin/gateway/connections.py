@@ -63,8 +63,8 @@ class Connection(web.RequestHandler):
         "_line",
         "_payload",
         "_progress_s",
+        "_read_bytes",
         "_since_s",
-        "_unread_bytes",
         "_wire",
         "_writer",
     )
@@ -76,7 +76,7 @@ class Connection(web.RequestHandler):
         self._line: bytearray | None = bytearray()  # the request line; None once it is complete
         self._writer: AbstractStreamWriter | None = None
         self._payload: StreamReader | None = None
-        self._unread_bytes = 0
+        self._read_bytes = 0  # of the answer: what was written, and is not waiting here
         self._progress_s = 0.0
 
     @property
@@ -156,9 +156,11 @@ class Connection(web.RequestHandler):
         if wire is None:
             return
         unread = wire.get_write_buffer_size()
-        if unread == 0 or unread < self._unread_bytes:
+        # What waits may well be more each time though the client reads: it is filled up again.
+        read = getattr(self._writer, "output_size", 0) - unread
+        if unread == 0 or read != self._read_bytes:
             self._progress_s = now_s
-        self._unread_bytes = unread
+        self._read_bytes = read
         if unread and now_s - self._progress_s > stalled_s:
             self._said("stalled")
             wire.abort()
