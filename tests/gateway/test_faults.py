@@ -57,7 +57,8 @@ def test_a_client_that_leaves_in_the_stream_takes_the_upstream_with_it(
 ) -> None:
     async def test() -> None:
         reply = saying(SAID, faults=(Fault(kind="hang", after_frames=frames),))
-        async with Gate(reply, on_literal(), guard={"hold": "optimistic"}) as gate:
+        policy = {"hold": "optimistic"}
+        async with Gate(reply, on_literal(), guard=policy, site={"head_ms": 1}) as gate:
             async with gate.open(api) as response:
                 await response.content.readany()
                 await gate.fake.until(held=1)

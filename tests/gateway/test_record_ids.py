@@ -35,7 +35,7 @@ def slow() -> Reply:
 
 
 def gate(folder: Path) -> Gate:
-    return Gate(slow(), on_literal(), site={"record": plan(folder)})
+    return Gate(slow(), on_literal(), site={"record": plan(folder), "head_ms": 1})
 
 
 async def streamed(at: Gate, between: Any) -> Answer:
