@@ -170,7 +170,7 @@ def run(main: Any) -> Any:
 
 
 async def until(holds: Callable[[], Any], pause_s: float = 0.0) -> None:
-    """Wait until something holds; twenty seconds at most."""
+    """Wait until something holds; a minute at most."""
     async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(pause_s)

@@ -157,7 +157,7 @@ class Connection(web.RequestHandler):
             return
         unread = wire.get_write_buffer_size()
         # What waits may well be more each time though the client reads: it is filled up again.
-        read = getattr(self._writer, "output_size", 0) - unread
+        read = (0 if self._writer is None else self._writer.output_size) - unread
         if unread == 0 or read != self._read_bytes:
             self._progress_s = now_s
         self._read_bytes = read
