@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -28,6 +29,17 @@ class Wire(asyncio.Transport):
 
     def abort(self) -> None:
         self.aborted = True
+
+
+SOCKET_BYTES = 65_536
+"""What the system may hold of an answer, on either side; it takes some times as much."""
+
+
+async def _flood(request: web.BaseRequest) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    while True:
+        await response.write(b"x" * 16_384)
 
 
 async def _answer(_: web.BaseRequest) -> web.StreamResponse:
@@ -82,3 +94,44 @@ def test_who_reads_slowly_stays(unread: Any) -> None:
 def test_who_stops_amid_an_answer_has_the_whole_time_from_then() -> None:
     told = ((s, 1_000 + min(s, 20), 64) for s in range(60))
     assert let_go_s(told) == 30
+
+
+def test_who_reads_slowly_through_a_socket_stays_until_nothing_more_is_read() -> None:
+    """The writer and the transport are real, and the time is not."""
+    said: list[str] = []
+
+    async def look() -> None:
+        loop = asyncio.get_running_loop()
+        connections = Connections(_flood, None, 1, lambda why, _: said.append(why))
+        listening = socket.socket()
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+        listening.bind(("127.0.0.1", 0))
+        async with await loop.create_server(connections, sock=listening):
+            client = socket.socket()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BYTES)
+            client.setblocking(False)
+            with client:
+                await loop.sock_connect(client, listening.getsockname())
+                await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                begun_s = loop.time()
+                for at_s in range(60):
+                    read = 0
+                    while read < 16 * SOCKET_BYTES:  # more than the system holds
+                        data = await loop.sock_recv(client, SOCKET_BYTES)
+                        assert data, said
+                        read += len(data)
+                    (one,) = connections.each()
+                    one.sweep(begun_s + at_s, STALLED_S, STALLED_S)
+                assert said == []
+                while not said:
+                    at_s += 1
+                    await asyncio.sleep(0)
+                    one.sweep(begun_s + at_s, STALLED_S, STALLED_S)
+        await connections.shutdown(0.1)
+
+    async def limited() -> None:
+        async with asyncio.timeout(60):
+            await look()
+
+    asyncio.run(limited())
+    assert said == ["stalled"]
